@@ -1,0 +1,361 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""The two phases of learning in a wide network, on two classes of images.
+
+A wide network learns from data under noise and weight decay. First the gradient
+takes it to the predictor of the Neural Tangent Kernel (NTK); then, much later,
+the weights diffuse and take it to the Bayesian posterior (NNGP). The error on
+new images need not fall all the way, so the best time to stop may lie inside
+the second phase. This script computes the whole trajectory with `nt_ndk`, and
+writes a picture and a table of it.
+
+    python examples/two_phases.py
+    python examples/two_phases.py --activation=erf --classes=3,8
+    python examples/two_phases.py --dataset=mnist --data_dir=/path/to/mnist
+
+See Avidan, Li and Sompolinsky, arXiv:2309.04522, for the theory.
+"""
+
+import csv
+import os
+import time
+
+from absl import app
+from absl import flags
+import jax
+import matplotlib
+import numpy as np
+
+import datasets
+from nt_ndk import predict
+from nt_ndk import stax
+
+matplotlib.use('Agg')
+from matplotlib import pyplot as plt  # pylint: disable=g-import-not-at-top
+
+_DATASET = flags.DEFINE_enum(
+    'dataset', 'digits', datasets.DATASETS, 'Images to learn from.')
+_DATA_DIR = flags.DEFINE_string(
+    'data_dir', '', 'Folder with the original files of `mnist` or `cifar10`.')
+_CLASSES = flags.DEFINE_list(
+    'classes', ['4', '9'], 'The two labels to tell apart.')
+_N_TRAIN = flags.DEFINE_integer(
+    'n_train', 200, 'Training samples.', lower_bound=1)
+_N_TEST = flags.DEFINE_integer(
+    'n_test', 200, 'Test samples, or all there are if fewer.', lower_bound=1)
+_DEPTH = flags.DEFINE_integer('depth', 3, 'Hidden layers.', lower_bound=1)
+_ACTIVATION = flags.DEFINE_enum(
+    'activation', 'relu', ['relu', 'erf'], 'Nonlinearity of hidden layers.')
+_TEMPERATURE = flags.DEFINE_float(
+    'temperature', 1e-3, 'Temperature T of the noise; positive.')
+_W_STD = flags.DEFINE_float(
+    'W_std', None, 'Multiplier of hidden weights; sqrt(2) for relu, else 1.')
+_W_INIT_STD = flags.DEFINE_float(
+    'W_init_std', 2., 'Standard deviation s0 of initial weights.')
+_W_PRIOR_STD = flags.DEFINE_float(
+    'W_prior_std', 1., 'Standard deviation s of weights under the prior.')
+_N_TIMES = flags.DEFINE_integer(
+    'n_times', 200, 'Times in the output.', lower_bound=2)
+_RTOL = flags.DEFINE_float('rtol', 1e-5, 'Relative tolerance.')
+_SEED = flags.DEFINE_integer('seed', 0, 'Seed of the draw of samples.')
+_OUTPUT_DIR = flags.DEFINE_string(
+    'output_dir', 'two_phases_output', 'Folder for the picture and the table.')
+
+# Diffusion time, in units of s^2, at which the diffusive phase is drawn to
+# begin: weights still keep 99% of their initial value.
+_DIFFUSION_ONSET = 1e-2
+# The trajectory is followed to this many times s^2.
+_DIFFUSION_END = 30.
+_N_SHOWN = 6  # Test predictors in the picture.
+
+_NTK_COLOR = '#c8611a'
+_NNGP_COLOR = '#0b7a75'
+_TEST_COLOR = '#20306b'
+_TRAIN_COLOR = '#8a8f9c'
+_CLASS_COLORS = ('#7b3fa0', '#3a76c4')
+
+
+def build_kernel_fn(depth, activation, W_std, W_init_std, W_prior_std):
+  """Returns the kernel of a fully connected network with one output."""
+  act = {'relu': stax.Relu, 'erf': stax.Erf}[activation]
+  if W_std is None:
+    W_std = 2**0.5 if activation == 'relu' else 1.
+  stds = dict(W_init_std=W_init_std, W_prior_std=W_prior_std)
+  layers = []
+  for _ in range(depth):
+    layers += [stax.Dense(512, W_std=W_std, **stds), act()]
+  _, _, kernel_fn = stax.serial(*layers, stax.Dense(1, **stds))
+  return kernel_fn
+
+
+def output_times(kernel_fn, x_train, temperature, W_prior_std, n_times):
+  """Returns times from before the first mode is learned to equilibrium.
+
+  Args:
+    kernel_fn:
+      kernel function of the network.
+    x_train:
+      training inputs, of shape `(n_train, dim)`.
+    temperature:
+      temperature :math:`T`.
+    W_prior_std:
+      prior standard deviation :math:`s` of the weights.
+    n_times:
+      how many times to return.
+
+  Returns:
+    Times on a logarithmic grid, in units of `predict_fn`: `n_train` times the
+    time of the gradient flow of the sum (not the mean) of squared errors.
+  """
+  ntk = np.asarray(kernel_fn(x_train, None, 'ntk'))
+  start = 0.02 / np.linalg.eigvalsh(ntk)[-1]
+  end = _DIFFUSION_END * W_prior_std**2 / temperature
+  return len(x_train) * np.geomspace(start, end, n_times)
+
+
+def choose_shown(ntk, nngp, y_test):
+  """Picks test samples of both classes, spread by how far their outputs move."""
+  moved = np.abs(nngp - ntk)
+  shown = []
+  for label in (-1., 1.):
+    of_class = np.flatnonzero(y_test == label)
+    of_class = of_class[np.argsort(moved[of_class], kind='stable')]
+    n_shown = min(_N_SHOWN // 2, len(of_class))
+    # Quantiles of the class: median, upper quartile and largest.
+    quantiles = np.linspace(1., .5, n_shown)
+    shown += [of_class[round(q * (len(of_class) - 1))] for q in quantiles]
+  return np.unique(shown)
+
+
+def describe_best(taus, test_mse, ntk_mse, nngp_mse, unit):
+  """Returns where the test error is least, in words.
+
+  Args:
+    taus:
+      diffusion times of the trajectory.
+    test_mse:
+      test error at these times.
+    ntk_mse:
+      test error of the NTK predictor at infinite time.
+    nngp_mse:
+      test error of the posterior.
+    unit:
+      :math:`s^2`, the diffusion time over which weights forget.
+
+  Returns:
+    Index of the best time, and a sentence or two.
+  """
+  best = int(np.argmin(test_mse))
+  error, tau = test_mse[best], taus[best] / unit
+  if error >= test_mse[-1] * (1 - 1e-3):
+    best = len(taus) - 1
+    where = 'at equilibrium: learning to the end is best'
+  elif tau < _DIFFUSION_ONSET:
+    where = f'in the gradient-driven phase, at T t = {tau:.2g} s^2'
+  else:
+    where = f'inside the diffusive phase, at T t = {tau:.2g} s^2'
+  return best, (
+      f'Best mean squared test error {error:.4f}, {where}.\n'
+      f'NTK predictor at infinite time: {ntk_mse:.4f} '
+      f'({100 * (ntk_mse / error - 1):+.1f}%). '
+      f'NNGP posterior: {nngp_mse:.4f} ({100 * (nngp_mse / error - 1):+.1f}%).')
+
+
+def write_table(path, columns):
+  """Writes a dictionary of equally long columns as CSV."""
+  with open(path, 'w', newline='') as f:
+    writer = csv.writer(f)
+    writer.writerow(columns)
+    writer.writerows([f'{v:.10g}' for v in row]
+                     for row in zip(*columns.values()))
+
+
+def _draw_background(ax, times, onset):
+  ax.set_xscale('log')
+  ax.set_xlim(times[0], times[-1])
+  ax.axvspan(times[0], onset, color=_NTK_COLOR, alpha=.07, lw=0)
+  ax.axvspan(onset, times[-1], color=_NNGP_COLOR, alpha=.08, lw=0)
+
+
+def _draw_errors(ax, times, onset, errors, best):
+  """Training and test error, and the test errors of the two kernels."""
+  test, train = errors['test'], errors['train']
+  low = min(test.min(), errors['ntk'], errors['nngp'])
+  ax.set_yscale('log')
+  ax.set_ylim(low / 4, 3 * max(test.max(), train.max()))
+  ax.set_ylabel('mean squared error')
+
+  for key, color, other in (('ntk', _NTK_COLOR, 'nngp'),
+                            ('nngp', _NNGP_COLOR, 'ntk')):
+    above = errors[key] > errors[other]
+    ax.axhline(errors[key], color=color, ls=(0, (5, 3)), lw=1.3)
+    ax.annotate(
+        f'{key.upper()} {errors[key]:.3f}', (times[0], errors[key]),
+        (6, 4 if above else -4), textcoords='offset points', color=color,
+        va='bottom' if above else 'top')
+  ax.plot(times, train, color=_TRAIN_COLOR, lw=2)
+  ax.plot(times, test, color=_TEST_COLOR, lw=2.4)
+  ax.plot(times[best], test[best], 'o', ms=8, mfc='white', mec=_TEST_COLOR,
+          mew=2, zorder=5, clip_on=False)
+  ax.annotate(
+      f'best {test[best]:.3f}', (times[best], test[best]), (0, 34),
+      textcoords='offset points', ha='center', va='bottom', color=_TEST_COLOR,
+      arrowprops=dict(arrowstyle='-', color=_TEST_COLOR, lw=.9, shrinkB=6))
+
+  # Labels sit beside their curves, where these fall fastest.
+  halfway = int(np.argmax(test < (test[0] * low)**.5))
+  ax.text(times[halfway] * 1.5, test[halfway], 'test', color=_TEST_COLOR,
+          va='center', fontweight='bold')
+  below = int(np.argmax(train < low / 2))
+  if below:
+    ax.text(times[below] / 1.5, train[below], 'training', color=_TRAIN_COLOR,
+            ha='right', va='center', fontweight='bold')
+  for a, b, name, color in ((times[0], onset, 'gradient-driven', _NTK_COLOR),
+                            (onset, times[-1], 'diffusive', _NNGP_COLOR)):
+    ax.text((a * b)**.5, .96, name, transform=ax.get_xaxis_transform(),
+            color=color, ha='center', va='top', fontsize=12.5,
+            fontweight='bold')
+
+
+def _draw_predictors(ax, times, onset, predictors, classes):
+  """A few outputs, and what the two kernels predict for them."""
+  curves, ntk, nngp, targets = predictors
+  for curve, start, stop, target in zip(curves.T, ntk, nngp, targets):
+    ax.plot(times, curve, color=_CLASS_COLORS[int(target > 0)], lw=1.8)
+    ax.plot([onset / 3, onset], [start] * 2, color=_NTK_COLOR, lw=3,
+            solid_capstyle='butt', zorder=4)
+    ax.plot([times[-1] / 3, times[-1]], [stop] * 2, color=_NNGP_COLOR, lw=3,
+            solid_capstyle='butt', zorder=4)
+  ax.axhline(0, color='#555555', lw=.7)
+  ax.set_ylabel('output on test images')
+  top = max(curves.max(), ntk.max(), nngp.max())
+  bottom = min(curves.min(), ntk.min(), nngp.min())
+  space = .16 * (top - bottom)
+  ax.set_ylim(bottom - .05 * (top - bottom), top + space)
+  for x, name, color in ((onset, 'NTK', _NTK_COLOR),
+                         (times[-1], 'NNGP', _NNGP_COLOR)):
+    ax.text(x / 3**.5, top + space / 2, name, color=color, ha='center',
+            va='center', fontweight='bold')
+  for y, name, color in ((.58, f'images of class {classes[1]}',
+                          _CLASS_COLORS[1]),
+                         (.30, f'images of class {classes[0]}',
+                          _CLASS_COLORS[0])):
+    ax.text(.012, y, name, transform=ax.transAxes, color=color, va='center')
+
+
+def plot(path, title, times, tau_of_time, onset, errors, best, predictors,
+         classes):
+  """Draws errors and a few predictors against time.
+
+  Args:
+    path:
+      PNG file to write.
+    title:
+      title of the figure.
+    times:
+      times, of shape `(n_times,)`.
+    tau_of_time:
+      diffusion time, in units of :math:`s^2`, per unit of time.
+    onset:
+      time at which the diffusive phase begins.
+    errors:
+      dictionary of `train` and `test` errors, of shape `(n_times,)`, and the
+      test errors `ntk` and `nngp`, two numbers.
+    best:
+      index of the best time.
+    predictors:
+      the trajectories, of shape `(n_times, n_shown)`, the NTK predictions, the
+      NNGP predictions and the targets, each of shape `(n_shown,)`.
+    classes:
+      names of the two classes.
+  """
+  style = {
+      'font.size': 10.5, 'axes.spines.top': False, 'axes.spines.right': False,
+      'axes.edgecolor': '#555555', 'axes.labelcolor': '#333333',
+      'xtick.color': '#555555', 'ytick.color': '#555555'}
+  with plt.rc_context(style):
+    fig, (top, bottom) = plt.subplots(
+        2, 1, figsize=(9, 7.4), sharex=True, layout='constrained',
+        gridspec_kw=dict(height_ratios=(1.2, 1)))
+    top.set_title(title, loc='left', fontsize=12, color='#222222', pad=10)
+    for ax in (top, bottom):
+      _draw_background(ax, times, onset)
+    _draw_errors(top, times, onset, errors, best)
+    _draw_predictors(bottom, times, onset, predictors, classes)
+    bottom.set_xlabel('training time $t$')
+    diffusion = bottom.secondary_xaxis(
+        -.2, functions=(lambda t: t * tau_of_time, lambda u: u / tau_of_time))
+    diffusion.set_xlabel('diffusion time, units of $s^2$')
+    fig.savefig(path, dpi=200)
+    plt.close(fig)
+
+
+def main(argv):
+  if len(argv) > 1:
+    raise app.UsageError(f'Unknown arguments: {argv[1:]}.')
+  temperature, s = _TEMPERATURE.value, _W_PRIOR_STD.value
+  if not temperature > 0:
+    raise app.UsageError('`--temperature` must be positive: without noise '
+                         f'there is no diffusive phase. Got {temperature}.')
+  jax.config.update('jax_enable_x64', True)
+  start = time.perf_counter()
+
+  x_train, y_train, x_test, y_test = datasets.load(
+      _DATASET.value, _CLASSES.value, _N_TRAIN.value, _N_TEST.value,
+      data_dir=_DATA_DIR.value, seed=_SEED.value)
+  n_train, n_test = len(x_train), len(x_test)
+  print(f'{_DATASET.value}, {" against ".join(_CLASSES.value)}: {n_train} '
+        f'training and {n_test} test images.')
+
+  kernel_fn = build_kernel_fn(_DEPTH.value, _ACTIVATION.value, _W_STD.value,
+                              _W_INIT_STD.value, s)
+  times = output_times(kernel_fn, x_train, temperature, s, _N_TIMES.value)
+  # Gradients are of the sum of squared errors in the theory, of their mean in
+  # `predict_fn`: its times are `n_train` times as long.
+  taus = temperature * times / n_train
+
+  predict_fn = predict.markov_proximal_mse_ensemble(
+      kernel_fn, x_train, y_train, temperature, rtol=_RTOL.value, progress=True)
+  train = np.asarray(predict_fn(t=times, get='ndk'))[..., 0]
+  test = np.asarray(predict_fn(t=times, x_test=x_test, get='ndk'))[..., 0]
+  ntk, nngp = (
+      np.asarray(predict_fn(t=None, x_test=x_test, get=get))[:, 0]
+      for get in ('ntk', 'nngp'))
+
+  y_train, y_test = y_train[:, 0], y_test[:, 0]
+  mse = lambda f, y: np.mean((f - y)**2, axis=-1)
+  errors = dict(train=mse(train, y_train), test=mse(test, y_test),
+                ntk=mse(ntk, y_test), nngp=mse(nngp, y_test))
+  best, summary = describe_best(taus, errors['test'], errors['ntk'],
+                                errors['nngp'], s**2)
+  shown = choose_shown(ntk, nngp, y_test)
+
+  os.makedirs(_OUTPUT_DIR.value, exist_ok=True)
+  picture, table = (os.path.join(_OUTPUT_DIR.value, f'two_phases.{ext}')
+                    for ext in ('png', 'csv'))
+  columns = dict(
+      time=times, diffusion_time=taus,
+      train_mse=errors['train'], test_mse=errors['test'],
+      test_error=np.mean(np.sign(test) != y_test, axis=-1),
+      ntk_test_mse=np.full_like(times, errors['ntk']),
+      nngp_test_mse=np.full_like(times, errors['nngp']))
+  for i in shown:
+    columns[f'predictor_{i}'] = test[:, i]
+    columns[f'ntk_predictor_{i}'] = np.full_like(times, ntk[i])
+    columns[f'nngp_predictor_{i}'] = np.full_like(times, nngp[i])
+  write_table(table, columns)
+
+  title = (
+      f'{_DATASET.value} {" vs ".join(_CLASSES.value)}, {n_train} images; '
+      f'{_DEPTH.value} hidden {_ACTIVATION.value} layers; '
+      f'$T$ = {temperature:g}, $s_0$ = {_W_INIT_STD.value:g}, $s$ = {s:g}')
+  plot(picture, title, times, temperature / n_train / s**2,
+       n_train * _DIFFUSION_ONSET * s**2 / temperature, errors, best,
+       (test[:, shown], ntk[shown], nngp[shown], y_test[shown]), _CLASSES.value)
+
+  print(summary)
+  print(f'Wrote {picture} and {table} in {time.perf_counter() - start:.0f} s.')
+
+
+if __name__ == '__main__':
+  app.run(main)

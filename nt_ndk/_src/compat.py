@@ -1,0 +1,156 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Lets Neural Tangents 0.6.5 import and run on the JAX that is installed.
+
+Neural Tangents (NT) looks for a few names that newer JAX and SciPy moved or
+removed. :func:`install` runs once, before NT is first imported:
+
+====  ===========================================  ==========================
+step  what NT looks for                            what it gets
+====  ===========================================  ==========================
+1     ``jax.core.{Jaxpr, JaxprEqn, Literal,        the same classes, from
+      Primitive, Var}`` (gone since JAX 0.6.0)     ``jax.extend.core``
+2     ``jax.util.{safe_map, safe_zip}``            the same functions, under
+      (gone since 0.7.0)                           the old module name
+3     ``jax.interpreters.ad.zeros_like_p``         a fresh ``Primitive`` (NT
+      (gone after 0.5.3)                           uses it as a dict key only)
+4     ``jax.core.eval_context`` (cannot see        ``ensure_compile_time_eval``
+      tracers since 0.4.36), in NT's modules
+5     ``scipy.linalg.eigvalsh(eigvals=...)``       ``subset_by_index``, in
+      (gone since SciPy 1.14), in NT's modules     NT's modules
+6     ``neural_tangents.experimental``             the same module, loaded
+      (imports TensorFlow)                         when it is first used
+====  ===========================================  ==========================
+
+Steps 1 to 3 add names that are missing and never replace one that is there;
+steps 4 and 5 rebind names inside NT's own modules, so nothing that JAX or SciPy
+defines changes for anyone else. What was done is logged at debug level.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import logging
+import sys
+import types
+
+import jax
+from jax.interpreters import ad
+import scipy
+
+_NT = 'neural_tangents'
+_EXPERIMENTAL = f'{_NT}.experimental'
+
+
+class _Overlay:
+  """A module seen through a few names of our own."""
+
+  def __init__(self, module, **names):
+    self._module = module
+    self.__dict__.update(names)
+
+  def __getattr__(self, name):
+    return getattr(self._module, name)
+
+
+def _add_missing(module, name: str, value) -> list[str]:
+  if hasattr(module, name):
+    return []
+  setattr(module, name, value)
+  return [f'{module.__name__}.{name}']
+
+
+def _add_jax_core() -> list[str]:
+  extend = importlib.import_module('jax.extend.core')
+  return [done
+          for name in ('Jaxpr', 'JaxprEqn', 'Literal', 'Primitive', 'Var')
+          for done in _add_missing(jax.core, name, getattr(extend, name))]
+
+
+def _safe_zip(*args) -> list[tuple]:
+  args = [list(a) for a in args]
+  if any(len(a) != len(args[0]) for a in args):
+    raise ValueError(f'length mismatch: {[len(a) for a in args]}')
+  return list(zip(*args))
+
+
+def _safe_map(f, *args) -> list:
+  return [f(*a) for a in _safe_zip(*args)]
+
+
+def _add_jax_util() -> list[str]:
+  if importlib.util.find_spec('jax.util') is not None:
+    return []
+  module = types.ModuleType('jax.util', 'Names that Neural Tangents imports.')
+  module.safe_map, module.safe_zip = _safe_map, _safe_zip
+  sys.modules['jax.util'] = module
+  return ['jax.util']
+
+
+def _add_zeros_like() -> list[str]:
+  if hasattr(ad, 'zeros_like_p'):
+    return []
+  return _add_missing(ad, 'zeros_like_p', jax.core.Primitive('zeros_like'))
+
+
+def _defer_experimental() -> list[str]:
+  """Registers a stand-in that becomes `experimental` at first use."""
+  if _NT in sys.modules:
+    return []
+  folder = importlib.util.find_spec(_NT).submodule_search_locations[0]
+  path = f'{folder}/experimental'
+  stand_in = types.ModuleType(_EXPERIMENTAL)
+  stand_in.__spec__ = importlib.util.spec_from_file_location(
+      _EXPERIMENTAL, f'{path}/__init__.py', submodule_search_locations=[path])
+  stand_in.__path__ = [path]
+
+  def load(name):
+    if name.startswith('__'):
+      raise AttributeError(name)
+    if sys.modules.get(_EXPERIMENTAL) is stand_in:
+      del sys.modules[_EXPERIMENTAL]
+    return getattr(importlib.import_module(_EXPERIMENTAL), name)
+
+  stand_in.__getattr__ = load
+  sys.modules[_EXPERIMENTAL] = stand_in
+  return [f'{_EXPERIMENTAL} deferred']
+
+
+def _eigvalsh(a, eigvals, **kwargs):
+  return scipy.linalg.eigvalsh(a, subset_by_index=eigvals, **kwargs)
+
+
+def _patch_neural_tangents() -> list[str]:
+  """Rebinds, inside NT's modules, what exists but no longer works."""
+  predict = importlib.import_module(f'{_NT}._src.predict')
+  linear = importlib.import_module(f'{_NT}._src.stax.linear')
+  done = []
+  if jax.__version_info__ >= (0, 4, 36):
+    new_jax = _Overlay(jax, core=_Overlay(
+        jax.core, eval_context=jax.ensure_compile_time_eval))
+    predict.jax = linear.jax = new_jax
+    done += ['eval_context']
+  if 'eigvals' not in inspect.signature(scipy.linalg.eigvalsh).parameters:
+    predict.sp = _Overlay(scipy, linalg=_Overlay(scipy.linalg,
+                                                 eigvalsh=_eigvalsh))
+    done += ['eigvalsh']
+  return done
+
+
+def install():
+  """Makes `import neural_tangents` work; does nothing where nothing is missing.
+
+  Raises:
+    ImportError: if Neural Tangents is missing.
+  """
+  if importlib.util.find_spec(_NT) is None:
+    raise ImportError('`nt_ndk` needs `neural-tangents`; run `pip install '
+                      'neural-tangents==0.6.5`.')
+  done = (_add_jax_core() + _add_jax_util() + _add_zeros_like() +
+          _defer_experimental())
+  importlib.import_module(_NT)
+  done += _patch_neural_tangents()
+  if done:
+    logging.getLogger('nt_ndk').debug(
+        'Neural Tangents on JAX %s: supplied %s.', jax.__version__,
+        ', '.join(done))

@@ -1,0 +1,405 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Neural Tangents layers at two times.
+
+A network's kernels at two diffusion times differ from its kernels at
+initialisation only where there are random weights: there the covariance of the
+weights at the two times multiplies the covariance of the inputs, and the
+response of the weights multiplies the gradient. Every other layer of Neural
+Tangents (NT) works unchanged on a `Kernel` whose `nngp` is the covariance
+between time `tau1` (of `x1`) and time `tau2` (of `x2`), whose `cov1` and `cov2`
+are the covariances at equal times, and whose `ntk` is the Neural Dynamical
+Kernel (NDK).
+"""
+
+import collections
+import functools
+from typing import Any, Callable, NamedTuple, Optional, Sequence
+
+import jax
+import jax.numpy as jnp
+import neural_tangents as nt
+from neural_tangents import stax as nt_stax
+import numpy as np
+
+from nt_ndk._src.weight_process import WeightProcess
+
+# What NT's own layers and input conversion understand.
+_KEYWORDS = frozenset((
+    'batch_axis', 'channel_axis', 'diagonal_batch', 'diagonal_spatial', 'eps',
+    'mask_constant', 'pattern', 'rng', 'use_dropout'))
+
+
+class DiffusionTime(NamedTuple):
+  """A pair of diffusion times that has been checked."""
+  tau1: jax.Array
+  tau2: jax.Array
+
+
+def _is_kernel(x) -> bool:
+  return isinstance(x, nt.Kernel)
+
+
+def _canonicalize_time(tau) -> jax.Array:
+  """Returns `tau` as a floating-point array, or raises if it is not a time."""
+  dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
+  if isinstance(tau, jax.core.Tracer):
+    # Values are not known yet: a time that is none becomes NaN, and so does
+    # all that is computed from it.
+    tau = tau.astype(dtype)
+    tau = jnp.where((tau >= 0) & jnp.isfinite(tau), tau, jnp.nan)
+  else:
+    try:
+      tau = np.asarray(tau, dtype)
+    except (TypeError, ValueError) as e:
+      raise TypeError('A diffusion time must be a number or an array of '
+                      f'numbers, got {tau!r}.') from e
+    if not np.all(np.isfinite(tau)) or np.any(tau < 0):
+      raise ValueError('Diffusion times must be finite and not negative, got '
+                       f'{tau}. The late-time limit is reached at a few times '
+                       'the largest `prior_std**2`; pass a large finite time.')
+    tau = jnp.asarray(tau)
+  if tau.ndim > 1:
+    raise ValueError('A diffusion time must be a scalar or have one value for '
+                     f'each sample, got an array of shape {tau.shape}. Use '
+                     '`jax.vmap` to evaluate kernels at many times.')
+  return tau
+
+
+def _canonicalize_times(diffusion_time) -> DiffusionTime:
+  if isinstance(diffusion_time, DiffusionTime):
+    return diffusion_time
+  if not isinstance(diffusion_time, (tuple, list)) or len(diffusion_time) != 2:
+    raise ValueError('`diffusion_time` must be a pair `(tau1, tau2)`: the time '
+                     'of `x1` and the time of `x2`, each a scalar or an array '
+                     f'with one value for each sample, got {diffusion_time!r}.')
+  return DiffusionTime(*map(_canonicalize_time, diffusion_time))
+
+
+def _to_axis(tau: jax.Array, axis: int, ndim: int) -> jax.Array:
+  """Aligns per-sample times with one batch axis of an `ndim` covariance."""
+  if tau.ndim == 0:
+    return tau
+  return jnp.expand_dims(tau, [i for i in range(ndim) if i != axis])
+
+
+# Layers with random weights.
+
+
+def random_weights(
+    stock: Callable[..., Any],
+    W_std: float,
+    b_std: Optional[float],
+    weight: WeightProcess,
+    bias: WeightProcess,
+    parameterization: str
+):
+  """The one layer with random weights: `stock`, its weights moving in time.
+
+  Args:
+    stock: function of `W_std` and `b_std` that returns NT's layer.
+    W_std: multiplier of the weights.
+    b_std: multiplier of the biases, or `None` for no biases.
+    weight: process of the weights before the multiplier.
+    bias: process of the biases before the multiplier.
+    parameterization: `"ntk"` or `"standard"`.
+
+  Returns:
+    `(init_fn, apply_fn, kernel_fn)`, `kernel_fn` mapping `Kernel` to `Kernel`.
+  """
+  for name, std in (('W_init_std', weight.init_std),
+                    ('W_prior_std', weight.prior_std),
+                    ('b_init_std', bias.init_std),
+                    ('b_prior_std', bias.prior_std)):
+    if not (np.ndim(std) == 0 and 0 < std < float('inf')):
+      raise ValueError(f'`{name}` must be a positive, finite number, got {std}.'
+                       ' Leave out a bias with `b_std=None`.')
+  standard = parameterization.lower() == 'standard'
+  starts_at_unit_std = weight.init_std == bias.init_std == 1.
+  if standard and (weight, bias) != (WeightProcess(1., 1.),) * 2:
+    raise ValueError('`parameterization="standard"` has no width-independent '
+                     'weight process; pass `W_init_std`, `W_prior_std`, '
+                     '`b_init_std`, `b_prior_std` with '
+                     '`parameterization="ntk"`.')
+
+  stock_init_fn, apply_fn, stock_kernel_fn = stock(W_std=W_std, b_std=b_std)
+  # Layers that reveal the linear map on covariances, and that of the bias.
+  _, _, linear_fn = stock(W_std=1., b_std=None)
+  _, _, constant_fn = stock(W_std=0., b_std=1.)
+
+  def init_fn(rng, input_shape):
+    output_shape, (W, b) = stock_init_fn(rng, input_shape)
+    return output_shape, (W * weight.init_std,
+                          None if b is None else b * bias.init_std)
+
+  init_fn.prior_std = (weight.prior_std,
+                       None if b_std is None else bias.prior_std)
+
+  @nt_stax.requires(**stock_kernel_fn.input_req)
+  def kernel_fn(k: nt.Kernel, *, diffusion_time=None, **kwargs) -> nt.Kernel:
+    if diffusion_time is None:
+      if starts_at_unit_std:
+        return stock_kernel_fn(k, **kwargs)
+      diffusion_time = (0., 0.)
+    tau1, tau2 = _canonicalize_times(diffusion_time)
+    for name, tau, cov in (('tau1', tau1, k.cov1), ('tau2', tau2, k.cov2)):
+      if tau.ndim and cov is not None and len(tau) != len(cov):
+        raise ValueError(f'`{name}` has {len(tau)} values for {len(cov)} '
+                         'samples; give one value, or one for each sample.')
+    if standard:
+      raise ValueError('Kernels at two times need `parameterization="ntk"`: '
+                       'under `parameterization="standard"` the relaxation '
+                       'time of a weight depends on the width.')
+
+    linear = linear_fn(k, **kwargs)
+    constant = (None if b_std is None else
+                constant_fn(k.replace(ntk=None), **kwargs))
+
+    def covariance(name, tau, tau_, axis_):
+      A_nngp = getattr(linear, name)
+      if A_nngp is None:
+        return None
+      times = _to_axis(tau, 0, A_nngp.ndim), _to_axis(tau_, axis_, A_nngp.ndim)
+      out = W_std**2 * weight.autocovariance(*times) * A_nngp
+      if constant is not None:
+        out += b_std**2 * bias.autocovariance(*times) * getattr(constant, name)
+      return out
+
+    def ndk():
+      if linear.ntk is None:
+        return None
+      ndim = linear.nngp.ndim
+      times = _to_axis(tau1, 0, ndim), _to_axis(tau2, 1, ndim)
+      A_ndk = linear.ntk - linear.nngp
+      out = W_std**2 * (weight.autocovariance(*times) * A_ndk +
+                        weight.response(*times) * linear.nngp)
+      if constant is not None:
+        out += b_std**2 * bias.response(*times) * constant.nngp
+      return out
+
+    axis_ = 0 if k.diagonal_batch else 1
+    return linear.replace(cov1=covariance('cov1', tau1, tau1, axis_),
+                          cov2=covariance('cov2', tau2, tau2, axis_),
+                          nngp=covariance('nngp', tau1, tau2, 1),
+                          ntk=ndk())
+
+  return init_fn, apply_fn, kernel_fn
+
+
+# Every layer: `get="ndk"`, `diffusion_time`, and what is refused.
+
+
+def is_two_time(kernel_fn) -> bool:
+  """Whether `kernel_fn` (or what it wraps) understands `diffusion_time`."""
+  return hasattr(kernel_fn, 'two_time_kernel_fn')
+
+
+def is_pure(kernel_fn) -> bool:
+  """Whether `kernel_fn` is a network's own and not, say, `nt.batch`'s.
+
+  The first can be compiled; the second may be there to split the work.
+  """
+  return getattr(kernel_fn, 'two_time_kernel_fn', None) is kernel_fn
+
+
+def _refuse_static_weights(init_fn, name: str, x1_or_kernel):
+  """Raises if a layer has weights, whose time it would ignore."""
+  shapes = jax.tree_util.tree_map(
+      lambda x: x.shape1 if _is_kernel(x) else x.shape, x1_or_kernel,
+      is_leaf=_is_kernel)
+  key = jax.eval_shape(jax.random.PRNGKey, 0)
+  try:
+    params = jax.eval_shape(lambda key: init_fn(key, shapes)[1], key)
+  except NotImplementedError:  # No finite-width counterpart.
+    return
+  if jax.tree_util.tree_leaves(params):
+    raise ValueError(
+        f'`{name}` has random weights but no kernel at two times: its kernel '
+        'would not move with `diffusion_time`. Use `Dense`, `Conv`, `ConvLocal`'
+        ' or `ConvTranspose` of `nt_ndk.stax` in its place.')
+
+
+def _rename(kernel: NamedTuple, initial: NamedTuple, get: tuple[str, ...]):
+  """Picks `get` from `kernel`, where the NDK is called `ntk`, and the NTK."""
+  values = [initial.ntk if g == 'ntk' else
+            kernel.ntk if g == 'ndk' else getattr(kernel, g) for g in get]
+  return collections.namedtuple('AnalyticKernel', get)(*values)
+
+
+def _evaluate(kernel_fn, x1, x2, get, **kwargs):
+  """`kernel_fn(x1, x2, get, **kwargs)` of NT, for a `get` with "ndk" or "ntk".
+
+  The NTK is that at initialisation whatever the time, so that it may take an
+  evaluation of its own.
+  """
+  is_leaf = lambda k: hasattr(k, '_fields')
+  names = (get,) if isinstance(get, str) else get
+  names = tuple(g.lower() for g in names)
+  if len(set(names)) < len(names):
+    raise ValueError(f'All entries in `get` must be unique, got {get}.')
+
+  moving = [g for g in names if g != 'ntk' or 'diffusion_time' not in kwargs]
+  kernel = initial = None
+  if moving:
+    stock_get = tuple({'ntk' if g == 'ndk' else g: None for g in moving})
+    kernel = initial = kernel_fn(x1, x2, stock_get, **kwargs)
+  if len(moving) < len(names):
+    kwargs.pop('diffusion_time')
+    initial = kernel_fn(x1, x2, ('ntk',), **kwargs)
+    kernel = initial if kernel is None else kernel
+
+  out = jax.tree_util.tree_map(lambda k, i: _rename(k, i, names), kernel,
+                               initial, is_leaf=is_leaf)
+  if isinstance(get, str):
+    out = jax.tree_util.tree_map(lambda k: k[0], out, is_leaf=is_leaf)
+  return out
+
+
+def _public(triple, *, weights_move: bool, keywords: Optional[frozenset[str]]):
+  """Adds checked diffusion times and `get="ndk"` to a layer of NT.
+
+  Args:
+    triple: NT's public layer.
+    weights_move: whether random weights are taken care of, in this layer or in
+      those that it is made of.
+    keywords: keyword arguments that `kernel_fn` accepts; `None` for any.
+
+  Returns:
+    `(init_fn, apply_fn, kernel_fn)`.
+  """
+  init_fn, apply_fn, stock_kernel_fn = triple
+
+  @functools.wraps(stock_kernel_fn)
+  def kernel_fn(x1_or_kernel, x2=None, get=None, *, diffusion_time=None,
+                **kwargs):
+    unknown = set(kwargs) - (set(kwargs) if keywords is None else keywords)
+    if unknown:
+      raise TypeError(f'`kernel_fn` got unknown keyword arguments '
+                      f'{sorted(unknown)}; it takes `diffusion_time` and '
+                      f'{sorted(keywords)}.')
+    if diffusion_time is not None:
+      if not weights_move:
+        _refuse_static_weights(init_fn, stock_kernel_fn.__name__, x1_or_kernel)
+      kwargs['diffusion_time'] = _canonicalize_times(diffusion_time)
+      # The same inputs at two times are two different random variables.
+      if x2 is None and not _holds_kernels(x1_or_kernel):
+        x2 = x1_or_kernel
+      x1_or_kernel = _with_second_covariance(x1_or_kernel)
+      if _holds_kernels(x1_or_kernel) and get is not None and 'ntk' in get:
+        raise ValueError(
+            '`get="ntk"` is the NTK at initialisation, which a `Kernel` at two '
+            'times does not hold. Ask for "ndk", or pass inputs.')
+
+    if get is None or not ('ndk' in get or (
+        'ntk' in get and diffusion_time is not None)):
+      return stock_kernel_fn(x1_or_kernel, x2, get, **kwargs)
+    return _evaluate(stock_kernel_fn, x1_or_kernel, x2, get, **kwargs)
+
+  kernel_fn.two_time_kernel_fn = kernel_fn
+  kernel_fn.keywords = keywords
+  return init_fn, apply_fn, kernel_fn
+
+
+def _holds_kernels(x) -> bool:
+  return any(map(_is_kernel, jax.tree_util.tree_leaves(x, is_leaf=_is_kernel)))
+
+
+def _with_second_covariance(x):
+  """Makes explicit that the second inputs of a `Kernel` are the first ones."""
+  def explicit(k):
+    if _is_kernel(k) and k.cov2 is None:
+      k = k.replace(cov2=k.cov1, mask2=k.mask1)
+    return k
+
+  return jax.tree_util.tree_map(explicit, x, is_leaf=_is_kernel)
+
+
+def layer(layer_fn):
+  """Makes a layer, see :func:`neural_tangents.stax.layer`.
+
+  The `kernel_fn` of the layer then takes `diffusion_time=(tau1, tau2)` and
+  `get="ndk"`. A layer without random weights is right at two times as it is;
+  one with random weights raises there.
+
+  Args:
+    layer_fn: function returning `(init_fn, apply_fn, kernel_fn)`, where
+      `kernel_fn` maps a `Kernel` to a `Kernel`.
+
+  Returns:
+    A function with the arguments of `layer_fn` that returns a layer.
+  """
+  return stock(nt_stax.layer(layer_fn), keywords=None)
+
+
+def stock(layer_fn, keywords: Optional[frozenset[str]] = _KEYWORDS):
+  """Takes over a public layer of NT, which must have no random weights."""
+
+  @functools.wraps(layer_fn)
+  def new_layer_fn(*args, **kwargs):
+    return _public(layer_fn(*args, **kwargs), weights_move=False,
+                   keywords=keywords)
+
+  return new_layer_fn
+
+
+def dropout(layer_fn):
+  """Takes over NT's `Dropout`, whose masks belong to one time."""
+
+  @functools.wraps(layer_fn)
+  def new_layer_fn(rate: float, mode: str = 'train'):
+    init_fn, apply_fn, stock_kernel_fn = layer_fn(rate, mode)
+
+    @functools.wraps(stock_kernel_fn)
+    def kernel_fn(*args, diffusion_time=None, **kwargs):
+      if mode == 'train' and not _is_one_time(diffusion_time):
+        raise ValueError(
+            '`Dropout` in `"train"` mode has no kernel between two different '
+            'diffusion times, since its masks are drawn anew; use '
+            '`mode="test"`, or leave the layer out.')
+      return stock_kernel_fn(*args, **kwargs)
+
+    return _public((init_fn, apply_fn, kernel_fn), weights_move=False,
+                   keywords=_KEYWORDS)
+
+  return new_layer_fn
+
+
+def _is_one_time(diffusion_time: Optional[DiffusionTime]) -> bool:
+  if diffusion_time is None:
+    return True
+  if any(isinstance(tau, jax.core.Tracer) for tau in diffusion_time):
+    return False
+  return bool(np.all(diffusion_time.tau1 == diffusion_time.tau2))
+
+
+def weighted(layer_fn):
+  """Makes a layer of a function that returns `random_weights(...)`."""
+
+  @functools.wraps(layer_fn)
+  def new_layer_fn(*args, **kwargs):
+    return _public(nt_stax.layer(layer_fn)(*args, **kwargs), weights_move=True,
+                   keywords=_KEYWORDS)
+
+  return new_layer_fn
+
+
+def combined(combine, layers: Sequence[Any], gather: Callable[[Any], Any]):
+  """Combines layers, each of them sound at two times or refused there.
+
+  Args:
+    combine: combinator of NT, called with the layers.
+    layers: `(init_fn, apply_fn, kernel_fn)` triples, also stock ones of NT.
+    gather: arranges what belongs to each layer as `init_fn` arranges the
+      parameters.
+
+  Returns:
+    `(init_fn, apply_fn, kernel_fn)`.
+  """
+  layers = [l if is_two_time(l[2]) else
+            _public(l, weights_move=False, keywords=None) for l in layers]
+  keywords = [l[2].keywords for l in layers]
+  init_fn, apply_fn, kernel_fn = _public(
+      combine(*layers), weights_move=True,
+      keywords=None if None in keywords else _KEYWORDS)
+  init_fn.prior_std = gather([getattr(l[0], 'prior_std', ()) for l in layers])
+  return init_fn, apply_fn, kernel_fn

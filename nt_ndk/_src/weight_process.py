@@ -1,0 +1,39 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""The free weight process: what a weight does when there are no data."""
+
+from typing import NamedTuple
+
+from jax import Array
+import jax.numpy as jnp
+
+
+class WeightProcess(NamedTuple):
+  r"""Ornstein-Uhlenbeck process of a weight under its prior and noise.
+
+  Without data, Langevin learning at temperature :math:`T` moves each weight by
+  :math:`d\theta = -(T/s^2)\,\theta\,dt + \sqrt{2T}\,dB` from
+  :math:`\theta(0) \sim N(0, s_0^2)`. In the diffusion time :math:`\tau = T t`
+  the temperature drops out (Avidan, Li and Sompolinsky, arXiv:2309.04522).
+
+  Attributes:
+    init_std: :math:`s_0`, standard deviation at initialisation.
+    prior_std: :math:`s`, standard deviation under the prior, which the process
+      reaches at late times; its relaxation time is :math:`\tau = s^2`.
+  """
+  init_std: float
+  prior_std: float
+
+  def variance(self, tau: Array) -> Array:
+    r""":math:`s_0^2 e^{-2\tau/s^2} + s^2 (1 - e^{-2\tau/s^2})`."""
+    decay = -2 * tau / self.prior_std**2
+    return (self.init_std**2 * jnp.exp(decay) -
+            self.prior_std**2 * jnp.expm1(decay))
+
+  def response(self, tau1: Array, tau2: Array) -> Array:
+    r""":math:`r(\tau_1, \tau_2) = e^{-|\tau_1 - \tau_2| / s^2}`."""
+    return jnp.exp(-jnp.abs(tau1 - tau2) / self.prior_std**2)
+
+  def autocovariance(self, tau1: Array, tau2: Array) -> Array:
+    r""":math:`m(\tau_1, \tau_2)`: the response times the earlier variance."""
+    return self.response(tau1, tau2) * self.variance(jnp.minimum(tau1, tau2))

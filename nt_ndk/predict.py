@@ -1,0 +1,10 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Predictions during and after learning."""
+from neural_tangents.predict import Gaussian
+from neural_tangents.predict import gp_inference
+from neural_tangents.predict import gradient_descent
+from neural_tangents.predict import gradient_descent_mse
+from neural_tangents.predict import gradient_descent_mse_ensemble
+from neural_tangents.predict import max_learning_rate
+from neural_tangents.predict import ODEState

@@ -1,0 +1,231 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Closed-form NNGP, NTK and Neural Dynamical Kernel (NDK) library.
+
+Every public name of :mod:`neural_tangents.stax`, with the same arguments and
+the same results. On top of that:
+
+1) Layers with random weights (:obj:`Dense`, :obj:`Conv`, :obj:`ConvLocal`,
+`ConvTranspose`) take the standard deviation of their weights at initialisation,
+`W_init_std`, and under the prior, `W_prior_std` (and the same for biases). Both
+are before the multiplier `W_std`. The prior is what L2 regularisation (weight
+decay) and noise of temperature `T` lead to in the absence of data.
+
+2) `kernel_fn(x1, x2, get, diffusion_time=(tau1, tau2))` returns kernels between
+the network at diffusion time `tau1`, seen at `x1`, and at `tau2`, seen at `x2`.
+The diffusion time is temperature times training time. `get` takes `"ndk"`, the
+NDK; `"nngp"`, the covariance of the network's output without data; `"ntk"`, the
+NTK at initialisation, whatever the time; `"cov1"`, `"cov2"`; a tuple of these;
+or `None` for a `Kernel` whose `ntk` holds the NDK. Times are scalars or have
+one value for each sample. Without `diffusion_time` both are 0.
+
+3) :obj:`prior_std` reads the prior off a network.
+
+Source: Avidan, Li and Sompolinsky, "Connecting NTK and NNGP: A Unified
+Theoretical Framework for Wide Neural Network Learning Dynamics",
+arXiv:2309.04522.
+
+Example:
+  >>> from jax import random
+  >>> from nt_ndk import stax
+  >>> #
+  >>> init_fn, apply_fn, kernel_fn = stax.serial(
+  >>>     stax.Dense(512, W_init_std=1.4, W_prior_std=.9), stax.Relu(),
+  >>>     stax.Dense(1, W_init_std=1.4, W_prior_std=.9))
+  >>> #
+  >>> x1 = random.normal(random.PRNGKey(0), (20, 10))
+  >>> x2 = random.normal(random.PRNGKey(1), (5, 10))
+  >>> # (20, 5) NDK between diffusion times 0.5 (of `x1`) and 0.1 (of `x2`).
+  >>> ndk = kernel_fn(x1, x2, 'ndk', diffusion_time=(.5, .1))
+"""
+
+import functools
+from typing import Any, Optional, Sequence
+
+from neural_tangents import stax as _nt
+from neural_tangents.stax import AggregateImplementation
+from neural_tangents.stax import AttentionMechanism
+from neural_tangents.stax import Bool
+from neural_tangents.stax import Diagonal
+from neural_tangents.stax import MaskedArray
+from neural_tangents.stax import Padding
+from neural_tangents.stax import PositionalEmbedding
+from neural_tangents.stax import requires
+from neural_tangents.stax import Slice
+from neural_tangents.stax import supports_masking
+from neural_tangents.stax import unmask_fn
+
+from nt_ndk._src import layers as _layers
+from nt_ndk._src.layers import layer
+from nt_ndk._src.weight_process import WeightProcess as _WeightProcess
+
+# Layers without random weights are Neural Tangents' own.
+ABRelu = _layers.stock(_nt.ABRelu)
+Abs = _layers.stock(_nt.Abs)
+Aggregate = _layers.stock(_nt.Aggregate)
+AvgPool = _layers.stock(_nt.AvgPool)
+Cos = _layers.stock(_nt.Cos)
+DotGeneral = _layers.stock(_nt.DotGeneral)
+Elementwise = _layers.stock(_nt.Elementwise)
+ElementwiseNumerical = _layers.stock(_nt.ElementwiseNumerical)
+Erf = _layers.stock(_nt.Erf)
+Exp = _layers.stock(_nt.Exp)
+ExpNormalized = _layers.stock(_nt.ExpNormalized)
+FanInConcat = _layers.stock(_nt.FanInConcat)
+FanInProd = _layers.stock(_nt.FanInProd)
+FanInSum = _layers.stock(_nt.FanInSum)
+FanOut = _layers.stock(_nt.FanOut)
+Flatten = _layers.stock(_nt.Flatten)
+Gabor = _layers.stock(_nt.Gabor)
+Gaussian = _layers.stock(_nt.Gaussian)
+Gelu = _layers.stock(_nt.Gelu)
+GlobalAvgPool = _layers.stock(_nt.GlobalAvgPool)
+GlobalSumPool = _layers.stock(_nt.GlobalSumPool)
+Hermite = _layers.stock(_nt.Hermite)
+Identity = _layers.stock(_nt.Identity)
+ImageResize = _layers.stock(_nt.ImageResize)
+Index = _layers.stock(_nt.Index)
+LayerNorm = _layers.stock(_nt.LayerNorm)
+LeakyRelu = _layers.stock(_nt.LeakyRelu)
+Monomial = _layers.stock(_nt.Monomial)
+Polynomial = _layers.stock(_nt.Polynomial)
+Rbf = _layers.stock(_nt.Rbf)
+RectifiedMonomial = _layers.stock(_nt.RectifiedMonomial)
+Relu = _layers.stock(_nt.Relu)
+Sigmoid_like = _layers.stock(_nt.Sigmoid_like)
+Sign = _layers.stock(_nt.Sign)
+Sin = _layers.stock(_nt.Sin)
+SumPool = _layers.stock(_nt.SumPool)
+
+# Not known at two times: these raise there.
+Dropout = _layers.dropout(_nt.Dropout)
+GlobalSelfAttention = _layers.stock(_nt.GlobalSelfAttention)
+
+
+@functools.wraps(_nt.serial)
+def serial(*layers):
+  return _layers.combined(_nt.serial, layers, list)
+
+
+@functools.wraps(_nt.parallel)
+def parallel(*layers):
+  return _layers.combined(_nt.parallel, layers, tuple)
+
+
+@functools.wraps(_nt.repeat)
+def repeat(layer, n: int):  # pylint: disable=redefined-outer-name
+  return _layers.combined(lambda l: _nt.repeat(l, n), [layer], lambda s: s[0])
+
+
+_WEIGHTS_DOC = """
+
+  At two times (see :mod:`nt_ndk.stax`) the weights, before the multiplier
+  `W_std`, and the biases, before `b_std`, follow the free weight process of
+  Avidan, Li and Sompolinsky (arXiv:2309.04522).
+
+  Args:
+    W_init_std:
+      positive number, standard deviation of the weights at initialisation,
+      from which `init_fn` draws.
+
+    W_prior_std:
+      positive number, standard deviation of the weights under the prior.
+
+    b_init_std:
+      positive number, standard deviation of the biases at initialisation.
+
+    b_prior_std:
+      positive number, standard deviation of the biases under the prior.
+
+  Raises:
+    ValueError: if a standard deviation is not a positive finite number, or is
+      given with `parameterization="standard"`.
+
+  The other arguments, and what is returned, are those of Neural Tangents:
+
+"""
+
+
+def _document(layer_fn):
+  """Puts the arguments of the weight process before NT's documentation."""
+  stock = getattr(_nt, layer_fn.__name__)
+  summary, rest = stock.__doc__.split('\n', 1)
+  layer_fn.__doc__ = summary + _WEIGHTS_DOC + rest
+  return layer_fn
+
+
+@_layers.weighted
+@_document
+def Dense(
+    out_dim: int,
+    W_std: float = 1.,
+    b_std: Optional[float] = None,
+    batch_axis: int = 0,
+    channel_axis: int = -1,
+    parameterization: str = 'ntk',
+    s: tuple[int, int] = (1, 1),
+    *,
+    W_init_std: float = 1.,
+    W_prior_std: float = 1.,
+    b_init_std: float = 1.,
+    b_prior_std: float = 1.):
+  stock = functools.partial(
+      _nt.Dense, out_dim, batch_axis=batch_axis, channel_axis=channel_axis,
+      parameterization=parameterization, s=s)
+  return _layers.random_weights(
+      stock, W_std, b_std, _WeightProcess(W_init_std, W_prior_std),
+      _WeightProcess(b_init_std, b_prior_std), parameterization)
+
+
+def _convolution(stock):
+  """`Conv`, `ConvLocal` and `ConvTranspose` share their arguments."""
+
+  def convolution(
+      out_chan: int,
+      filter_shape: Sequence[int],
+      strides: Optional[Sequence[int]] = None,
+      padding: str = Padding.VALID.name,
+      W_std: float = 1.,
+      b_std: Optional[float] = None,
+      dimension_numbers: Optional[tuple[str, str, str]] = None,
+      parameterization: str = 'ntk',
+      s: tuple[int, int] = (1, 1),
+      *,
+      W_init_std: float = 1.,
+      W_prior_std: float = 1.,
+      b_init_std: float = 1.,
+      b_prior_std: float = 1.):
+    layer_fn = functools.partial(
+        stock, out_chan, filter_shape, strides, padding,
+        dimension_numbers=dimension_numbers, parameterization=parameterization,
+        s=s)
+    return _layers.random_weights(
+        layer_fn, W_std, b_std, _WeightProcess(W_init_std, W_prior_std),
+        _WeightProcess(b_init_std, b_prior_std), parameterization)
+
+  convolution.__name__ = convolution.__qualname__ = stock.__name__
+  return _layers.weighted(_document(convolution))
+
+
+Conv = _convolution(_nt.Conv)
+ConvLocal = _convolution(_nt.ConvLocal)
+ConvTranspose = _convolution(_nt.ConvTranspose)
+
+
+def prior_std(init_fn) -> Any:
+  """The prior standard deviation of every parameter of a network.
+
+  Args:
+    init_fn: of a layer or network made by :mod:`nt_ndk.stax`.
+
+  Returns:
+    A tree of the same structure as the parameters that `init_fn` returns. Each
+    array of parameters has one number, its standard deviation under the prior
+    (before the multiplier `W_std` or `b_std`).
+
+  Example:
+    >>> init_fn, _, _ = stax.serial(stax.Dense(512, W_prior_std=.9), stax.Relu())
+    >>> stax.prior_std(init_fn)
+    [(0.9, None), ()]
+  """
+  return getattr(init_fn, 'prior_std', ())
