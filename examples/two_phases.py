@@ -108,13 +108,13 @@ def output_times(kernel_fn, x_train, temperature, W_prior_std, n_times):
     time of the gradient flow of the sum (not the mean) of squared errors.
   """
   ntk = np.asarray(kernel_fn(x_train, None, 'ntk'))
-  start = 0.02 / np.linalg.eigvalsh(ntk)[-1]
+  start = 0.05 / np.linalg.eigvalsh(ntk)[-1]
   end = _DIFFUSION_END * W_prior_std**2 / temperature
   return len(x_train) * np.geomspace(start, end, n_times)
 
 
 def choose_shown(ntk, nngp, y_test):
-  """Picks test samples of both classes, spread by how far their outputs move."""
+  """Picks test samples of both classes, by how far their outputs move."""
   moved = np.abs(nngp - ntk)
   shown = []
   for label in (-1., 1.):
@@ -148,8 +148,8 @@ def describe_best(taus, test_mse, ntk_mse, nngp_mse, unit):
   best = int(np.argmin(test_mse))
   error, tau = test_mse[best], taus[best] / unit
   if error >= test_mse[-1] * (1 - 1e-3):
-    best = len(taus) - 1
-    where = 'at equilibrium: learning to the end is best'
+    best, error = len(taus) - 1, test_mse[-1]
+    where = 'at equilibrium: to learn to the end is best'
   elif tau < _DIFFUSION_ONSET:
     where = f'in the gradient-driven phase, at T t = {tau:.2g} s^2'
   else:
@@ -182,7 +182,7 @@ def _draw_errors(ax, times, onset, errors, best):
   test, train = errors['test'], errors['train']
   low = min(test.min(), errors['ntk'], errors['nngp'])
   ax.set_yscale('log')
-  ax.set_ylim(low / 4, 3 * max(test.max(), train.max()))
+  ax.set_ylim(low / 2.5, 2.5 * max(test.max(), train.max()))
   ax.set_ylabel('mean squared error')
 
   for key, color, other in (('ntk', _NTK_COLOR, 'nngp'),
@@ -190,23 +190,28 @@ def _draw_errors(ax, times, onset, errors, best):
     above = errors[key] > errors[other]
     ax.axhline(errors[key], color=color, ls=(0, (5, 3)), lw=1.3)
     ax.annotate(
-        f'{key.upper()} {errors[key]:.3f}', (times[0], errors[key]),
+        f'{key.upper()} predictor {errors[key]:.3f}', (times[0], errors[key]),
         (6, 4 if above else -4), textcoords='offset points', color=color,
         va='bottom' if above else 'top')
   ax.plot(times, train, color=_TRAIN_COLOR, lw=2)
   ax.plot(times, test, color=_TEST_COLOR, lw=2.4)
   ax.plot(times[best], test[best], 'o', ms=8, mfc='white', mec=_TEST_COLOR,
           mew=2, zorder=5, clip_on=False)
+  side = ('right' if times[best] > times[-1] / 30 else
+          'left' if times[best] < times[0] * 30 else 'center')
   ax.annotate(
-      f'best {test[best]:.3f}', (times[best], test[best]), (0, 34),
-      textcoords='offset points', ha='center', va='bottom', color=_TEST_COLOR,
+      f'best test error {test[best]:.3f}', (times[best], test[best]),
+      (0, 34), textcoords='offset points', va='bottom', ha=side,
+      color=_TEST_COLOR)
+  ax.annotate(
+      '', (times[best], test[best]), (0, 33), textcoords='offset points',
       arrowprops=dict(arrowstyle='-', color=_TEST_COLOR, lw=.9, shrinkB=6))
 
   # Labels sit beside their curves, where these fall fastest.
   halfway = int(np.argmax(test < (test[0] * low)**.5))
   ax.text(times[halfway] * 1.5, test[halfway], 'test', color=_TEST_COLOR,
           va='center', fontweight='bold')
-  below = int(np.argmax(train < low / 2))
+  below = int(np.argmax(train < .8 * low))
   if below:
     ax.text(times[below] / 1.5, train[below], 'training', color=_TRAIN_COLOR,
             ha='right', va='center', fontweight='bold')
@@ -234,11 +239,11 @@ def _draw_predictors(ax, times, onset, predictors, classes):
   ax.set_ylim(bottom - .05 * (top - bottom), top + space)
   for x, name, color in ((onset, 'NTK', _NTK_COLOR),
                          (times[-1], 'NNGP', _NNGP_COLOR)):
-    ax.text(x / 3**.5, top + space / 2, name, color=color, ha='center',
-            va='center', fontweight='bold')
-  for y, name, color in ((.58, f'images of class {classes[1]}',
+    ax.text(x, top + space / 2, name, color=color, ha='right', va='center',
+            fontweight='bold')
+  for y, name, color in ((.76, f'images of class {classes[1]}',
                           _CLASS_COLORS[1]),
-                         (.30, f'images of class {classes[0]}',
+                         (.1, f'images of class {classes[0]}',
                           _CLASS_COLORS[0])):
     ax.text(.012, y, name, transform=ax.transAxes, color=color, va='center')
 

@@ -137,7 +137,7 @@ def _panels(first, longest, end):
 
 
 def volterra_mean(kernel, x_train, y_train, x_test, temperature, times,
-                  order=8, refine=1., prior_std=1.):
+                  order=10, refine=1., prior_std=1.):
   """Mean predictor on train and test data, by brute force.
 
   Solves `rho(t) + int_0^t NDK(t, t') rho(t') dt' = y` by collocation at
@@ -164,13 +164,13 @@ def volterra_mean(kernel, x_train, y_train, x_test, temperature, times,
   times = np.asarray(times, np.float64)
   n, k = y_train.shape
   nodes = _radau(order)
-  u, weights = np.polynomial.legendre.leggauss(2 * order)
+  u, weights = np.polynomial.legendre.leggauss(3 * order // 2)
   u, weights = (1. + u) / 2., weights / 2.
 
   fastest = max(np.trace(kernel(x_train, x_train, tau, tau))
                 for tau in [0., 100. * prior_std**2])
   relaxation = prior_std**2 / temperature
-  ends = _panels(1e-5 * min(1. / fastest, relaxation) / refine,
+  ends = _panels(1e-4 * min(1. / fastest, relaxation) / refine,
                  .4 * relaxation / refine,
                  max(times.max(), 1e-3 * relaxation))
 

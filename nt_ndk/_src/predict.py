@@ -1,0 +1,577 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Predictors of infinitely wide networks during and after learning."""
+
+import collections
+import functools
+import time
+from typing import Any, Callable, Optional, Union
+import warnings
+
+import jax
+import jax.numpy as jnp
+from neural_tangents import predict as nt_predict
+import numpy as np
+
+from nt_ndk._src import kernel_family
+from nt_ndk._src import layers
+from nt_ndk._src.kernel_evaluation import KernelEvaluator
+from nt_ndk._src.volterra import VolterraSolver
+
+# Angles between samples on which kernels are compressed, by their range.
+_ANGLES = np.array([0., .12, .25, .4, .6, 1.])
+_POOL_SIZE = 1000
+_MAX_FITS = 3
+_FLOAT32_RTOL = 1e-3
+
+
+def markov_proximal_mse_ensemble(
+    kernel_fn,
+    x_train,
+    y_train: jax.Array,
+    temperature: float,
+    learning_rate: float = 1.,
+    trace_axes: Union[int, tuple[int, ...]] = (-1,),
+    rtol: float = 1e-5,
+    progress: bool = False,
+    **kernel_fn_train_train_kwargs):
+  r"""Predicts an infinite ensemble under Markov proximal (Langevin) learning.
+
+  The networks of the ensemble minimise the mean squared error with L2
+  regularisation under noise of temperature :math:`T`: in units where the loss
+  is :math:`\frac12 \sum (f(x_\mu) - y_\mu)^2`,
+
+  .. math::
+    d\theta = -\nabla \Big[ \frac12 \sum_\mu (f(x_\mu; \theta) - y_\mu)^2 +
+    \frac T2 \sum_i \frac{\theta_i^2}{s_i^2} \Big] dt + \sqrt{2T}\, dB,
+    \qquad \theta_i(0) \sim N(0, s_{0,i}^2),
+
+  with :math:`s_0` the `W_init_std` and :math:`s` the `W_prior_std` of the
+  layers. Learning starts with gradient flow in the neural tangent kernel (NTK)
+  and ends at the Bayesian posterior of the neural network Gaussian process
+  (NNGP) with noise of variance :math:`T`. In between, the mean predictor
+  follows from the Neural Dynamical Kernel (NDK),
+
+  .. math::
+    \langle f(x, t) \rangle = \int_0^t \mathrm{NDK}(x, t; X, t')
+    \big(Y - \langle f(X, t') \rangle\big)\, dt'
+
+  (Avidan, Li and Sompolinsky, arXiv:2309.04522). It is solved for the training
+  data when it is first needed, up to the latest time asked for, and kept.
+
+  If not sure about `rtol`, keep 1e-5 and look at
+  `predict_fn.stats['estimated_error']`. Small temperatures and tolerances need
+  float64, `jax.config.update('jax_enable_x64', True)`.
+
+  Args:
+    kernel_fn:
+      kernel function of a network made by :mod:`nt_ndk.stax`, with signature
+      `kernel_fn(x1, x2, get, diffusion_time=(tau1, tau2))`; may be wrapped by
+      `nt_ndk.batch`.
+
+    x_train:
+      training inputs, the batch axis first.
+
+    y_train:
+      training targets, of shape `(n, ..., k)`.
+
+    temperature:
+      :math:`T \geq 0`, variance of the label noise that the posterior assumes.
+      0 is gradient flow.
+
+    learning_rate:
+      factor of time, as in
+      :func:`neural_tangents.predict.gradient_descent_mse_ensemble`.
+
+    trace_axes:
+      axes of `y_train` along which outputs are independent and identically
+      distributed, so that the kernel lacks them.
+
+    rtol:
+      tolerance of the mean, relative to the root mean square of `y_train`.
+
+    progress:
+      whether to show progress bars (needs `tqdm`).
+
+    **kernel_fn_train_train_kwargs:
+      keyword arguments passed to `kernel_fn`. Tuples of two arrays belong to
+      the first and to the second inputs.
+
+  Returns:
+    A function `predict_fn(t=None, x_test=None, get=None, compute_cov=False,
+    **kernel_fn_test_test_kwargs)` that returns predictions at times `t`. Its
+    attribute `stats` tells what the last prediction took.
+
+  Raises:
+    TypeError: if an argument is of the wrong kind.
+    ValueError: if an argument is out of range, or `kernel_fn` does not depend
+      on `diffusion_time`.
+
+  Example:
+    >>> from jax import random
+    >>> import jax.numpy as jnp
+    >>> from nt_ndk import predict, stax
+    >>> #
+    >>> _, _, kernel_fn = stax.serial(
+    >>>     stax.Dense(512, W_init_std=2.), stax.Relu(), stax.Dense(1))
+    >>> x_train = random.normal(random.PRNGKey(0), (20, 10))
+    >>> y_train = jnp.sign(x_train[:, :1])
+    >>> x_test = random.normal(random.PRNGKey(1), (5, 10))
+    >>> #
+    >>> predict_fn = predict.markov_proximal_mse_ensemble(
+    >>>     kernel_fn, x_train, y_train, temperature=1e-2)
+    >>> t = jnp.logspace(-1, 5, 50)
+    >>> # (50, 5, 1) mean predictor along the trajectory.
+    >>> mean = predict_fn(t=t, x_test=x_test, get='ndk')
+  """
+  predictor = _Predictor(kernel_fn, x_train, y_train, temperature,
+                         learning_rate, trace_axes, rtol, progress,
+                         kernel_fn_train_train_kwargs)
+
+  def predict_fn(t=None, x_test=None, get=None, compute_cov=False,
+                 **kernel_fn_test_test_kwargs):
+    """Returns the mean predictor at time[s] `t`.
+
+    Args:
+      t:
+        a scalar or an array of any shape, times in the units of
+        :func:`neural_tangents.predict.gradient_descent_mse_ensemble`: with the
+        sum of squares as loss, the time is `t * learning_rate / y_train.size`.
+        `None` (or infinity) is equilibrium.
+
+      x_test:
+        test inputs. `None` means the predictor on the training inputs.
+
+      get:
+        `"ndk"`, the learning trajectory at the given temperature; `"ntk"` or
+        `"nngp"`, what Neural Tangents predicts for gradient flow from the same
+        initialisation without noise and regularisation; a tuple of these; or
+        `None` for all three.
+
+      compute_cov:
+        whether to return the covariance too. Not yet implemented for `"ndk"`.
+
+      **kernel_fn_test_test_kwargs:
+        keyword arguments passed to `kernel_fn`, see
+        `kernel_fn_train_train_kwargs`.
+
+    Returns:
+      The mean, of shape `t.shape + (n_test, ..., k)`, or a namedtuple of means.
+
+    Raises:
+      NotImplementedError: if `compute_cov` is set for `"ndk"`.
+      ValueError: if an argument is out of range.
+    """
+    names = _canonicalize_get(get)
+    t = _canonicalize_time(t)
+    out = {}
+    for name in names:
+      if name == 'ndk' and temperature > 0:
+        if compute_cov:
+          raise NotImplementedError(
+              'The covariance of `get="ndk"` is not implemented yet; leave out '
+              '`compute_cov`, or use `get="ntk"` or "nngp".')
+        out[name] = predictor.mean(t, x_test, **kernel_fn_test_test_kwargs)
+      else:
+        out[name] = predictor.gradient_flow(
+            t, x_test, 'ntk' if name == 'ndk' else name, compute_cov,
+            **kernel_fn_test_test_kwargs)
+    if isinstance(get, str):
+      return out[names[0]]
+    return collections.namedtuple('Gaussians', names)(**out)
+
+  predict_fn.stats = predictor.stats
+  return predict_fn
+
+
+# Arguments.
+
+
+def _canonicalize_get(get) -> tuple[str, ...]:
+  names = ('ndk', 'ntk', 'nngp') if get is None else (
+      (get,) if isinstance(get, str) else tuple(get))
+  names = tuple(name.lower() for name in names)
+  if not names or not set(names) <= {'ndk', 'ntk', 'nngp'} or (
+      len(set(names)) < len(names)):
+    raise ValueError('`get` must be "ndk", "ntk", "nngp", a tuple of different '
+                     f'ones of these, or `None` for all, got {get!r}.')
+  return names
+
+
+def _canonicalize_time(t) -> Optional[np.ndarray]:
+  if t is None:
+    return None
+  t = np.asarray(t, float)
+  if np.any(np.isnan(t)) or np.any(t < 0):
+    raise ValueError('Times `t` must be numbers and not negative, got '
+                     f'{t[np.isnan(t) | (t < 0)].ravel()[:3]}. `None` is '
+                     'equilibrium.')
+  return t
+
+
+def _check_number(name: str, value, low: float, strict: bool):
+  if isinstance(value, jax.core.Tracer):
+    raise TypeError(f'`{name}` must be a number, got a traced value; build the '
+                    'predictor outside of `jax.jit`.')
+  if not (np.ndim(value) == 0 and np.isreal(value)):
+    raise TypeError(f'`{name}` must be a real number, got {value!r}.')
+  if not (np.isfinite(value) and (value > low or value == low and not strict)):
+    raise ValueError(f'`{name}` must be finite and {">" if strict else ">="} '
+                     f'{low:g}, got {value!r}.')
+
+
+def _check_data(x, y):
+  leaves = jax.tree_util.tree_leaves(x)
+  if not leaves or not all(np.ndim(a) >= 2 for a in leaves):
+    raise ValueError('`x_train` must be arrays of shape `(n, ..., channels)`, '
+                     f'got shapes {[np.shape(a) for a in leaves]}.')
+  if np.ndim(y) < 2:
+    raise ValueError('`y_train` must have shape `(n, ..., k)`, got '
+                     f'{np.shape(y)}. One output is `y_train[:, None]`.')
+  n = len(y)
+  if any(len(a) != n for a in leaves):
+    raise ValueError(f'`x_train` and `y_train` must have as many samples, got '
+                     f'{[len(a) for a in leaves]} and {n}.')
+  if np.size(y) == 0:
+    raise ValueError('There must be at least one training sample and one '
+                     f'output, got `y_train` of shape {np.shape(y)}.')
+  if n**2 > np.iinfo(np.int32).max:
+    raise ValueError(
+        f'A kernel of {n} x {n} samples has more than 2**31 - 1 entries, the '
+        f'most that can be indexed. Use at most {int(2**15.5)} samples.')
+  for name, a in [('x_train', a) for a in leaves] + [('y_train', y)]:
+    if not bool(jnp.all(jnp.isfinite(jnp.asarray(a)))):
+      raise ValueError(f'`{name}` must be finite, but has NaN or infinity.')
+
+
+def _check_kernel_fn(kernel_fn, x, kwargs):
+  """Raises unless the kernel depends on `diffusion_time`."""
+  if layers.is_two_time(kernel_fn):
+    return
+  remedy = ('Build the network with `nt_ndk.stax` in place of '
+            '`neural_tangents.stax`; a wrapper must pass `diffusion_time` on.')
+  try:
+    evaluator = KernelEvaluator(kernel_fn, x, 1, **kwargs)
+    zero = np.zeros(1, int)
+    start, later = (evaluator.sample(zero, zero, np.array([tau]), np.zeros(1))
+                    for tau in (0., 1e10))
+  except Exception as e:  # pylint: disable=broad-exception-caught
+    raise ValueError('`kernel_fn` must take `get="ndk"` and `diffusion_time=`'
+                     f'`(tau1, tau2)`, but raised {e!r}. {remedy}') from e
+  if np.allclose(start, later):
+    raise ValueError('`kernel_fn` does not depend on `diffusion_time`. ' +
+                     remedy)
+
+
+def _features(x) -> np.ndarray:
+  """Inputs as one vector for each sample."""
+  return np.concatenate([np.asarray(a, float).reshape((len(a), -1))
+                         for a in jax.tree_util.tree_leaves(x)], 1)
+
+
+def _choose_pairs(a: np.ndarray, b: np.ndarray, angles: np.ndarray):
+  """Rows of `a` and of `b` that form pairs of all angles, and extreme norms.
+
+  Args:
+    a: `[n, d]`.
+    b: `[m, d]`.
+    angles: where between the smallest (0) and the largest (1) angle that
+      occurs a pair is wanted.
+
+  Returns:
+    Indices of `a` and of `b`.
+  """
+  norm_a, norm_b = (np.maximum(np.linalg.norm(v, axis=1), 1e-300)
+                    for v in (a, b))
+  cosine = (a / norm_a[:, None]) @ (b / norm_b[:, None]).T
+  angle = np.arccos(np.clip(cosine, -1, 1))
+  # Exact duplicates are like a point with itself.
+  others = angle[cosine < 1 - 1e-10]
+  low, high = (others.min(), others.max()) if others.size else (0., 0.)
+  i, j = np.transpose([
+      np.unravel_index(np.argmin(np.abs(angle - low - (high - low) * x)),
+                       angle.shape) for x in angles])
+  return (np.unique([*i, np.argmax(norm_a), np.argmin(norm_a)]),
+          np.unique([*j, np.argmax(norm_b), np.argmin(norm_b)]))
+
+
+def _take(tree, i: np.ndarray):
+  return jax.tree_util.tree_map(lambda a: jnp.asarray(a)[i], tree)
+
+
+class _Bar:
+  """A progress bar, if wanted."""
+
+  def __init__(self, wanted: bool, description: str, total: float):
+    self._bar = None
+    if wanted:
+      try:
+        from tqdm import auto  # pylint: disable=g-import-not-at-top
+      except ImportError as e:
+        raise ImportError('`progress=True` needs `pip install tqdm`.') from e
+      self._bar = auto.tqdm(
+          desc=description, total=total,
+          bar_format='{l_bar}{bar}| {n:.3g}/{total:.3g} [{elapsed}<{remaining}]')
+
+  def to(self, n: float):
+    if self._bar is not None:
+      self._bar.update(max(min(n, self._bar.total) - self._bar.n, 0))
+
+  def close(self):
+    if self._bar is not None:
+      self._bar.close()
+
+
+# The predictor.
+
+
+class _Predictor:
+  """Kernels and trajectory of one training set, computed when needed."""
+
+  def __init__(self, kernel_fn, x_train, y_train, temperature, learning_rate,
+               trace_axes, rtol, progress, kwargs):
+    _check_number('temperature', temperature, 0., strict=False)
+    _check_number('learning_rate', learning_rate, 0., strict=True)
+    _check_number('rtol', rtol, 0., strict=True)
+    _check_data(x_train, y_train)
+    _check_kernel_fn(kernel_fn, x_train, kwargs)
+    self._kernel_fn, self._x_train, self._kwargs = kernel_fn, x_train, kwargs
+    self._y_train = y_train = jnp.asarray(y_train)
+    self._temperature = float(temperature)
+    self._rate = temperature * learning_rate / y_train.size
+    self._learning_rate = learning_rate
+    self._progress = progress
+
+    dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
+    self._rtol = float(rtol)
+    if dtype == jnp.float32 and rtol < _FLOAT32_RTOL:
+      self._rtol = _FLOAT32_RTOL
+      warnings.warn(
+          f'In float32 the tolerance of `get="ndk"` is {_FLOAT32_RTOL:g} instead'
+          f' of {rtol:g}. For more, call `jax.config.update("jax_enable_x64", '
+          'True)` first.')
+
+    # Outputs along trace axes are columns; all others are rows.
+    ndim = y_train.ndim
+    axes = (trace_axes,) if isinstance(trace_axes, int) else tuple(trace_axes)
+    self._trace_axes = tuple(sorted(a % ndim - ndim for a in axes))
+    if -ndim in self._trace_axes:
+      raise ValueError('`trace_axes` must not contain the batch axis 0 of '
+                       f'`y_train`, got {trace_axes} for {ndim} axes.')
+    last = range(-len(self._trace_axes), 0)
+    y = jnp.moveaxis(y_train, self._trace_axes, last)
+    rows = ndim - len(self._trace_axes)
+    self._locations, self._trace_shape = y.shape[1:rows], y.shape[rows:]
+    self._y = y.reshape((int(np.prod(y.shape[:rows])), -1)).astype(dtype)
+
+    # Equilibrium is reached long before this time.
+    self._late = float(np.sqrt(jnp.finfo(dtype).max))
+    self._evaluator = self._make_evaluator(x_train, kwargs)
+    self._extra = []  # Test points on which the kernels have to be right too.
+    self._tightening = 1.
+    self._solver = None
+    self._test_error = 0.
+    self.stats = dict(kernel_evaluations=0, rank=0, panels=0,
+                      estimated_error=0., seconds=dict(
+                          compression=0., kernels=0., solver=0., test=0.))
+
+  def _make_evaluator(self, x, kwargs) -> KernelEvaluator:
+    return KernelEvaluator(self._kernel_fn, x, int(np.prod(self._locations)),
+                           **kwargs)
+
+  def _timed(self, part: str, f: Callable[[], Any]):
+    begin = time.perf_counter()
+    out = jax.block_until_ready(f())
+    self.stats['seconds'][part] += time.perf_counter() - begin
+    self.stats['kernel_evaluations'] = self._evaluator.evaluations
+    return out
+
+  def _restore_shape(self, out: jax.Array, t_shape=()) -> jax.Array:
+    """`t_shape + [rows, columns]` to `t_shape + (n, ..., k)`."""
+    out = out.reshape(t_shape + (-1,) + self._locations + self._trace_shape)
+    return jnp.moveaxis(out, range(-len(self._trace_axes), 0),
+                        self._trace_axes)
+
+  # What Neural Tangents knows: gradient flow, and equilibrium.
+
+  @functools.cached_property
+  def _gradient_flow(self):
+    return nt_predict.gradient_descent_mse_ensemble(
+        self._kernel_fn, self._x_train, self._y_train, self._learning_rate,
+        trace_axes=self._trace_axes, **self._kwargs)
+
+  def gradient_flow(self, t, x_test, get, compute_cov, **kwargs):
+    return self._gradient_flow(t=t, x_test=x_test, get=get,
+                               compute_cov=compute_cov, **kwargs)
+
+  @functools.cached_property
+  def _prior_kernel(self) -> jax.Array:
+    return self._timed('kernels', lambda: self._evaluator.train_train(
+        'nngp', self._late, self._late))
+
+  @functools.cached_property
+  def _posterior(self):
+    return nt_predict.gp_inference(
+        self._prior_kernel, self._y, diag_reg=self._temperature,
+        diag_reg_absolute_scale=True)
+
+  def _equilibrium(self, x_test, **kwargs) -> jax.Array:
+    kernel = (self._prior_kernel if x_test is None else
+              self._evaluator.test_train(x_test, 'nngp', self._late,
+                                         self._late, **kwargs))
+    return self._posterior(get='nngp', k_test_train=kernel)
+
+  # The trajectory.
+
+  def mean(self, t, x_test, **kwargs) -> jax.Array:
+    if t is None:
+      return self._restore_shape(self._equilibrium(x_test, **kwargs))
+    tau = self._rate * t
+    if x_test is not None:
+      self._include(x_test, kwargs)
+    self._solve(np.max(tau, initial=0.))
+
+    solver, inside = self._solver, tau <= self._solver.ends[-1]
+    if not np.any(inside):
+      out = np.empty((tau.size,) + (0, 0))
+    elif x_test is None:
+      out = self._y - solver.solution(tau[inside])
+    else:
+      out = self._timed('test', lambda: solver.integral(
+          self._test_factors(x_test, kwargs), tau[inside]))
+    if not np.all(inside):
+      limit = self._equilibrium(x_test, **kwargs)
+      late = np.broadcast_to(limit, tau.shape + limit.shape).copy()
+      if np.any(inside):
+        late[inside] = out
+      out = late
+    return self._restore_shape(jnp.asarray(out), tau.shape)
+
+  def _test_factors(self, x_test, kwargs) -> jax.Array:
+    return jnp.concatenate([
+        self._evaluator.test_train(x_test, 'ndk', tau, tau_, **kwargs)
+        for tau, tau_ in self._family.tau], 1)
+
+  @property
+  def _family_tol(self) -> float:
+    return .1 * self._rtol * self._tightening
+
+  def _build(self):
+    """Compresses the kernels, computes them, and prepares the solver."""
+    rng = np.random.RandomState(0)
+    x, kwargs = self._x_train, self._kwargs
+
+    def choose(angles):
+      pool = rng.permutation(len(self._y_train))[:_POOL_SIZE]
+      features = _features(_take(x, pool))
+      return pool[np.union1d(*_choose_pairs(features, features, angles))]
+
+    sample, held_out = choose(_ANGLES), choose((_ANGLES[1:] + _ANGLES[:-1]) / 2)
+    n = len(self._y_train)
+    for x_extra, kwargs_extra in self._extra:
+      join = lambda a, b: jnp.concatenate([a, b])
+      x = jax.tree_util.tree_map(join, x, x_extra)
+      kwargs = jax.tree_util.tree_map(join, kwargs, kwargs_extra)
+    total = len(jax.tree_util.tree_leaves(x)[0])
+    sample = np.append(sample, np.arange(n, total))
+    locations = int(np.prod(self._locations))
+    spread = lambda i: i * locations + rng.randint(locations, size=len(i))
+    sample, held_out = spread(sample), spread(held_out)
+    kernel = self._make_evaluator(x, kwargs).sample
+
+    def compress():
+      tol = 1e-2 * self._rtol
+      scales = kernel_family.time_scales(kernel, sample[:3], tol)
+      family = kernel_family.fit(
+          kernel, sample, held_out, np.arange(total * locations), scales,
+          2 * scales.slow, self._family_tol, rng)
+      return scales, family
+
+    begin = time.perf_counter()
+    scales, self._family = compress()
+    self.stats['seconds']['compression'] += time.perf_counter() - begin
+
+    bar = _Bar(self._progress, 'Kernels', self._family.rank)
+    def kernels():
+      out = []
+      for tau, tau_ in self._family.tau:
+        out.append(self._evaluator.train_train('ndk', tau, tau_))
+        bar.to(len(out))
+      return jnp.concatenate(out, 1)
+
+    factors = self._timed('kernels', kernels)
+    bar.close()
+    self._solver = VolterraSolver(
+        self._family, factors, self._y, 1 / self._temperature, self._rtol,
+        limit=lambda: self._y - self._equilibrium(None),
+        limit_from=.2 * scales.slow,
+        max_step=scales.slow / np.log(1e2 / self._rtol))
+
+  def _include(self, x_test, kwargs):
+    """Makes sure that the kernels are right between test and training data.
+
+    The functions of time were fitted on training data. Test data that are
+    unlike them make it necessary to fit and solve again.
+    """
+    if self._solver is None:
+      self._build()
+    rng = np.random.RandomState(1)
+    locations = int(np.prod(self._locations))
+    for attempt in range(_MAX_FITS):
+      train, test = (rng.permutation(len(_features(x)))[:_POOL_SIZE]
+                     for x in (self._x_train, x_test))
+      i, j = _choose_pairs(_features(_take(x_test, test)),
+                           _features(_take(self._x_train, train)), _ANGLES)
+      test, train = test[i], train[j]
+      pairs = {k: v for k, v in self._kwargs.items() if isinstance(v, tuple)}
+      test_pairs = {k: kwargs.get(k, v) for k, v in pairs.items()}
+      extra = _take((x_test, test_pairs), test)
+      x, joined = jax.tree_util.tree_map(
+          lambda a, b: jnp.concatenate([a, b]), extra,
+          _take((self._x_train, pairs), train))
+      kernel = self._make_evaluator(x, {**self._kwargs, **joined}).sample
+      self._test_error = np.max(kernel_family.check(
+          kernel, self._family, np.arange(len(test)) * locations,
+          (len(test) + np.arange(len(train))) * locations, rng))
+      if self._test_error <= self._rtol:
+        return
+      if attempt < _MAX_FITS - 1:
+        self._extra.append(extra)
+        self._build()
+    warnings.warn(
+        f'Kernels between test and training data are off by a relative '
+        f'{self._test_error:.1e}; predictions may be less accurate than `rtol`.')
+
+  def _solve(self, tau: float):
+    if self._solver is None:
+      self._build()
+    for _ in range(2):
+      solver = self._solver
+      bar = _Bar(self._progress, 'Learning (decades of time)',
+                 np.log10(max(tau, 1e-300) / 1e-300))
+      begin = time.perf_counter()
+      solver.extend(tau)
+      self.stats['seconds']['solver'] += time.perf_counter() - begin
+      bar.close()
+      stuck = (not solver.settled and tau > solver.ends[-1])
+      if not stuck or solver.limit_error <= self._rtol:
+        break
+      # At the end of time the trajectory is known. If it is missed, the kernels
+      # were not accurate enough for this problem.
+      if self._tightening < 1:
+        warnings.warn(
+            f'The trajectory ends {solver.limit_error:.1e} away from the '
+            f'posterior (relative to `y_train`; `rtol` is {self._rtol:.1e}). '
+            'Predictions at late times may be as far off. The kernel may be '
+            'too ill-conditioned for this temperature.')
+        break
+      self._tightening = .01
+      self._build()
+    self.stats.update(
+        rank=self._family.rank, panels=solver.stats['panels'],
+        kernel_evaluations=self._evaluator.evaluations)
+    errors = [.3 * max(solver.errors, default=0.) +
+              10 * self._family.error + self._test_error]
+    if np.isfinite(solver.limit_error):
+      errors.append(solver.limit_error)
+    self.stats['estimated_error'] = float(max(errors))
