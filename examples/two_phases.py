@@ -113,6 +113,34 @@ def output_times(kernel_fn, x_train, temperature, W_prior_std, n_times):
   return len(x_train) * np.geomspace(start, end, n_times)
 
 
+def posterior(kernel_fn, x_train, y_train, x_test, temperature, late):
+  """Returns the mean of the NNGP posterior, by Neural Tangents' own inference.
+
+  Args:
+    kernel_fn:
+      kernel function of the network.
+    x_train:
+      training inputs, of shape `(n_train, dim)`.
+    y_train:
+      targets, of shape `(n_train, 1)`.
+    x_test:
+      test inputs, of shape `(n_test, dim)`.
+    temperature:
+      temperature :math:`T`, the variance of the label noise.
+    late:
+      diffusion time at which weights follow their prior.
+
+  Returns:
+    Predictions of shape `(n_test, 1)`.
+  """
+  train_train, test_train = (
+      kernel_fn(x, x_train, 'nngp', diffusion_time=(late, late))
+      for x in (x_train, x_test))
+  predict_fn = predict.gp_inference(train_train, y_train, diag_reg=temperature,
+                                    diag_reg_absolute_scale=True)
+  return np.asarray(predict_fn(get='nngp', k_test_train=test_train))
+
+
 def choose_shown(ntk, nngp, y_test):
   """Picks test samples of both classes, by how far their outputs move."""
   moved = np.abs(nngp - ntk)
@@ -323,9 +351,9 @@ def main(argv):
       kernel_fn, x_train, y_train, temperature, rtol=_RTOL.value, progress=True)
   train = np.asarray(predict_fn(t=times, get='ndk'))[..., 0]
   test = np.asarray(predict_fn(t=times, x_test=x_test, get='ndk'))[..., 0]
-  ntk, nngp = (
-      np.asarray(predict_fn(t=None, x_test=x_test, get=get))[:, 0]
-      for get in ('ntk', 'nngp'))
+  ntk = np.asarray(predict_fn(t=None, x_test=x_test, get='ntk'))[:, 0]
+  nngp = posterior(kernel_fn, x_train, y_train, x_test, temperature,
+                   1e3 * s**2)[:, 0]
 
   y_train, y_test = y_train[:, 0], y_test[:, 0]
   mse = lambda f, y: np.mean((f - y)**2, axis=-1)

@@ -10,8 +10,8 @@ import numpy as np
 
 from nt_ndk._src import layers
 
-# Bytes that the covariance of two small batches may take.
-_TILE_BYTES = 2**28
+# Bytes that the covariances of one evaluation on a sample may take.
+_SAMPLE_BYTES = 2**26
 
 
 def to_matrix(kernel: jax.Array) -> jax.Array:
@@ -27,6 +27,23 @@ def _compiled(kernel_fn):
                                              'diagonal_spatial'))
 
 
+@functools.lru_cache(maxsize=16)
+def _compiled_on_pairs(kernel_fn, static_kwargs):
+  """NDK of pairs of inputs at pairs of times, `[pairs, times]`."""
+
+  def on_one(x, arrays, locations, i, j, tau, tau_):
+    (i, at_i), (j, at_j) = (divmod(k, locations) for k in (i, j))
+    pick = lambda tree, k: jax.tree_util.tree_map(lambda a: a[k][None], tree)
+    kwargs = {name: (pick(v, i), pick(v_, j)) for name, (v, v_) in
+              arrays.items()}
+    kernel = kernel_fn(pick(x, i), pick(x, j), 'ndk', diffusion_time=(tau, tau_),
+                       **kwargs, **dict(static_kwargs))
+    return to_matrix(kernel)[at_i, at_j]
+
+  at_times = jax.vmap(on_one, (None,) * 5 + (0, 0))
+  return jax.jit(jax.vmap(at_times, (None, None, None, 0, 0, None, None)))
+
+
 def _length(x) -> int:
   return len(jax.tree_util.tree_leaves(x)[0])
 
@@ -34,10 +51,6 @@ def _length(x) -> int:
 def _is_pair(x) -> bool:
   """Whether a keyword argument has one part for `x1` and one for `x2`."""
   return isinstance(x, tuple) and len(x) == 2
-
-
-def _take(tree, i):
-  return jax.tree_util.tree_map(lambda x: x[i], tree)
 
 
 class KernelEvaluator:
@@ -65,13 +78,14 @@ class KernelEvaluator:
     self._kwargs = kwargs
     self.evaluations = 0
 
-    # Samples are evaluated in tiles of one shape, which compiles once. Square
-    # tiles of a power of 2 can be split further by `nt.batch`.
-    pixels = np.prod(jax.tree_util.tree_leaves(x_train)[0].shape[1:-1], dtype=float)
-    pairs = max(4, _TILE_BYTES / (8 * pixels**2))
-    columns = int(min(16, 2**np.floor(np.log2(pairs) / 2)))
-    rows = int(min(256, 2**np.floor(np.log2(pairs / columns))))
-    self._tile = (rows if pure else columns, columns)
+    # Samples need no splitting: they go to the network's own kernel function.
+    self._arrays = {k: v for k, v in kwargs.items() if _is_pair(v)}
+    self._on_pairs = _compiled_on_pairs(
+        getattr(kernel_fn, 'two_time_kernel_fn', kernel_fn),
+        tuple((k, v) for k, v in kwargs.items() if not _is_pair(v)))
+    pixels = np.prod(jax.tree_util.tree_leaves(x_train)[0].shape[1:-1],
+                     dtype=float)
+    self._room = int(np.clip(_SAMPLE_BYTES / (8 * pixels**2), 16, 2**14))
 
   def _evaluate(self, x1, x2, get: str, tau1, tau2, kwargs) -> jax.Array:
     dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
@@ -95,30 +109,27 @@ class KernelEvaluator:
     return to_matrix(self._evaluate(x_test, self._x_train, get, tau1, tau2,
                                     kwargs))
 
-  def sample(self, i: np.ndarray, j: np.ndarray, tau_i: np.ndarray,
-             tau_j: np.ndarray) -> np.ndarray:
-    """NDK between rows `i` at times `tau_i` and rows `j` at times `tau_j`."""
-    out = np.empty((len(i), len(j)))
-    rows, columns = self._tile
-    for a in range(0, len(i), rows):
-      for b in range(0, len(j), columns):
-        out[a:a + rows, b:b + columns] = self._sample_tile(
-            i[a:a + rows], j[b:b + columns], tau_i[a:a + rows],
-            tau_j[b:b + columns])
-    return out
+  def sample(self, pairs: np.ndarray, tau: np.ndarray) -> np.ndarray:
+    """NDK of a few pairs of samples at many pairs of times.
 
-  def _sample_tile(self, i, j, tau_i, tau_j) -> np.ndarray:
-    (point_i, at_i), (point_j, at_j) = (divmod(k, self._locations)
-                                        for k in (i, j))
-    pad_i, pad_j = (np.arange(size) % len(k)
-                    for size, k in zip(self._tile, (i, j)))
-    kwargs = {
-        name: tuple(_take(v, p[pad]) for v, p, pad in
-                    zip(value, (point_i, point_j), (pad_i, pad_j)))
-        if _is_pair(value) else value for name, value in self._kwargs.items()}
-    kernel = self._evaluate(_take(self._x_train, point_i[pad_i]),
-                            _take(self._x_train, point_j[pad_j]), 'ndk',
-                            tau_i[pad_i], tau_j[pad_j], kwargs)
-    kernel = np.asarray(to_matrix(kernel), float)
-    return kernel[np.ix_(np.arange(len(i)) * self._locations + at_i,
-                         np.arange(len(j)) * self._locations + at_j)]
+    Args:
+      pairs: `[P, 2]`, rows of the train-train matrix.
+      tau: `[Q, 2]`, times of the two.
+
+    Returns:
+      `[Q, P]`.
+    """
+    out = np.empty((len(tau), len(pairs)))
+    # Few shapes, hence few compilations.
+    times = min(2**int(np.ceil(np.log2(max(len(tau), 8)))), self._room // 2)
+    width = max(1, min(16, self._room // times))
+    pad = lambda a, size: a[np.arange(size) % len(a)]
+    for q in range(0, len(tau), times):
+      some = pad(tau[q:q + times], times)
+      for p in range(0, len(pairs), width):
+        few = pad(pairs[p:p + width], width)
+        ndk = self._on_pairs(self._x_train, self._arrays, self._locations,
+                             few[:, 0], few[:, 1], some[:, 0], some[:, 1])
+        block = out[q:q + times, p:p + width]
+        block[:] = np.asarray(ndk).T[:block.shape[0], :block.shape[1]]
+    return out

@@ -23,16 +23,14 @@ import warnings
 
 import numpy as np
 from numpy.polynomial import chebyshev
-import scipy.linalg
 
-# Evaluates a two-time kernel: `(i, j, tau_i, tau_j) -> matrix`, where `i`, `j`
-# are arrays of sample indices and `tau_i`, `tau_j` the time of each sample.
-SampleKernel = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
-                        np.ndarray]
+# Evaluates a two-time kernel: pairs of samples `[P, 2]` and pairs of times
+# `[Q, 2]` to values `[Q, P]`.
+SampleKernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-_MAX_ROUNDS = 16
+_MAX_ROUNDS = 8
 _MAX_NODES = 160
-_MAX_SAMPLE = 48
+_MAX_PAIRS = 400
 
 
 class _Axis(NamedTuple):
@@ -87,7 +85,6 @@ class KernelFamily(NamedTuple):
     error: largest error on data and times left out of the fit, relative to
       :math:`\sqrt{\mathrm{NDK}(\tau, \tau; x, x)
       \mathrm{NDK}(\tau', \tau'; x', x')}`.
-    sample: indices of the sample points.
   """
   tau: np.ndarray
   log_size: np.ndarray
@@ -95,7 +92,6 @@ class KernelFamily(NamedTuple):
   earlier: _Axis
   lag: _Axis
   error: float
-  sample: np.ndarray
 
   @property
   def rank(self) -> int:
@@ -156,17 +152,21 @@ def time_scales(kernel: SampleKernel, points: np.ndarray,
     ValueError: if the kernel does not move, or never comes to rest.
   """
   tau = np.concatenate([[0.], 10.**np.arange(-12, 12.1, .25), [1e15]])
-  start, end = np.zeros_like(tau), np.full_like(tau, tau[-1])
-  at = lambda t, t_: _blocks(kernel, points, points, np.stack([t, t_], 1))
-  equal, since_start, late = at(tau, tau), at(tau, start), at(end[:1], end[:1])
-  size = np.sqrt(np.einsum('tii->ti', equal))
-  scale = np.maximum(size[:, :, None] * size[:, None, :], 1e-200)
-  largest = lambda x, scale: np.max(np.abs(x) / scale, (1, 2))
-  moved_equal = largest(equal - equal[0], scale[0])
-  moved_lag = largest(since_start - since_start[0], scale[0])
-  left = np.maximum(largest(equal - late, scale[-1]),
-                    largest(since_start, np.sqrt(scale * scale[0])))
-  if moved_lag[-2] < .1 or left[-2] > tol:
+  pairs = np.stack(np.meshgrid(points, points), -1).reshape((-1, 2))
+  at = lambda t, t_: kernel(pairs, np.stack([t, t_], 1))
+  equal, since_start = at(tau, tau), at(tau, np.zeros_like(tau))
+  size = np.sqrt(equal[:, pairs[:, 0] == pairs[:, 1]])
+  size = (size[:, :, None] * size[:, None, :]).reshape((len(tau), -1))
+  if not np.all(size > 0):
+    raise ValueError('The kernel must be positive for every input with itself, '
+                     f'but is as small as {np.min(size):.1e}. Leave out inputs '
+                     'that are zero, or give the first layer a bias, `b_std`.')
+  largest = lambda x, scale: np.max(np.abs(x) / scale, 1)
+  moved_equal = largest(equal - equal[0], size[0])
+  moved_lag = largest(since_start - since_start[0], size[0])
+  left = np.maximum(largest(equal - equal[-1], size[-1]),
+                    largest(since_start, np.sqrt(size * size[0])))
+  if not (moved_lag[-2] >= .1 and left[-2] <= tol):
     raise ValueError(
         'The kernel must relax between diffusion times 1e-12 and 1e12, but it '
         f'moves by {moved_lag[-2]:.1e} and stays {left[-2]:.1e} away from its '
@@ -176,22 +176,6 @@ def time_scales(kernel: SampleKernel, points: np.ndarray,
   equal = tau[np.argmax(moved_equal > .1)] if np.any(moved_equal > .1) else slow
   return TimeScales(lag=tau[np.argmax(moved_lag > .1)],
                     equal=min(equal, slow / 10), slow=slow)
-
-
-def _blocks(kernel: SampleKernel, i, j, tau: np.ndarray) -> np.ndarray:
-  """Kernels of samples `i` and `j` at each pair of times, `[times, i, j]`."""
-  return np.stack([kernel(i, j, np.full(len(i), t), np.full(len(j), t_))
-                   for t, t_ in tau])
-
-
-def _grid(kernel: SampleKernel, i: np.ndarray, earlier: _Axis,
-          lag: _Axis) -> np.ndarray:
-  """Kernels of samples `i` on the grid of times, `[earlier, lag, i, i]`."""
-  tau_, delta = earlier.points(), lag.points()
-  m = len(i)
-  return np.stack([
-      kernel(np.tile(i, lag.size), i, np.repeat(t_ + delta, m), np.full(m, t_))
-      .reshape((lag.size, m, m)) for t_ in tau_])
 
 
 def _enough(values: np.ndarray, axis: _Axis, tol: float) -> int:
@@ -205,122 +189,132 @@ def _enough(values: np.ndarray, axis: _Axis, tol: float) -> int:
   return min(int(axis.size * np.clip(growth, 1.25, 2.)), _MAX_NODES)
 
 
-def _fit_size(values: np.ndarray):
-  """Size of kernels on the grid of times: of each time, and of each point."""
-  equal = np.sqrt(np.einsum('aii->ai', values[:, 0]))
-  log_equal = np.log(np.maximum(equal, 1e-100 * np.max(equal)))
-  return np.mean(log_equal, 1), np.exp(np.mean(log_equal, 0))
-
-
 def _compress(rows: np.ndarray, tol: float):
-  """Selects pairs of times, and fits all rows by the rows selected.
+  """Selects rows, and fits all rows by those selected, to a tolerance.
 
-  Pivoted QR: each row chosen is the one farthest from the span of those before.
-  The pair of times (0, 0), where learning begins, is chosen first.
+  Greedy: each row chosen is the one that is farthest from the span of those
+  before it. The first row, for the times at which learning begins, is chosen
+  first.
   """
-  first = rows[0] / np.linalg.norm(rows[0])
-  rest = rows - np.outer(rows @ first, first)
-  _, r, pivots = scipy.linalg.qr(rest.T, mode='economic', pivoting=True)
-  distance = np.abs(np.diag(r)) / np.sqrt(rows.shape[1])
-  chosen = np.append(0, pivots[:np.count_nonzero(distance > tol)])
+  rest, chosen, farthest = rows.copy(), [], 0
+  while len(chosen) < min(rows.shape):
+    direction = rest[farthest] / np.linalg.norm(rest[farthest])
+    chosen.append(farthest)
+    rest -= np.outer(rest @ direction, direction)
+    farthest = np.argmax(np.sum(rest**2, 1))
+    # The distance from the span is at most the error of the fit.
+    if np.max(np.abs(rest)) <= tol:
+      break
   phi, *_ = np.linalg.lstsq(rows[chosen].T, rows.T, rcond=None)
-  return chosen, phi.T
+  return np.array(chosen), phi.T
 
 
-def check(kernel: SampleKernel, family: KernelFamily, i: np.ndarray,
-          j: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-  """Errors of a family at random times, the largest for each pair of points.
+def _tabulate(kernel: SampleKernel, pairs: np.ndarray, earlier: _Axis,
+              lag: _Axis, tol: float):
+  """Kernels of a sample on a grid of times that resolves them.
+
+  Args:
+    kernel: the NDK on samples.
+    pairs: `[P, 2]`, pairs of samples.
+    earlier: axis to begin with.
+    lag: axis to begin with.
+    tol: tolerance of the Chebyshev series in time.
+
+  Returns:
+    The axes, refined; the pairs of times, `[earlier, lag, 2]`; kernels,
+    `[earlier, lag, P]`, divided by their size at equal times; the series of the
+    logarithm of that size; and the size for each pair of times.
+  """
+  points, inverse = np.unique(pairs, return_inverse=True)
+  inverse = inverse.reshape(pairs.shape)
+  while True:
+    t_ = earlier.points()
+    tau = np.stack(np.broadcast_arrays(t_[:, None] + lag.points(),
+                                       t_[:, None]), -1)
+    values = kernel(pairs, tau.reshape((-1, 2)))
+    values = values.reshape(tau.shape[:2] + (-1,))
+    equal = kernel(np.stack([points, points], 1), np.stack([t_, t_], 1))
+    log_equal = np.log(equal) / 2
+    point, log_time = np.mean(log_equal, 0), np.mean(log_equal, 1)
+    point -= np.mean(point)
+    log_size = earlier.to_series(log_time)
+    time = np.exp(np.sum(earlier.basis(tau) @ log_size[:, None], (-1, -2)))
+    pair = np.exp(np.sum(point[inverse], 1))
+    relative = values / time[..., None] / pair
+    enough = (max(_enough(relative, earlier, tol),
+                  _enough(np.exp(log_time - log_time[0]), earlier, tol)),
+              _enough(np.moveaxis(relative, 1, 0), lag, tol))
+    if enough == (earlier.size, lag.size):
+      return earlier, lag, tau, relative, log_size, time
+    earlier, lag = (axis._replace(size=size)
+                    for axis, size in zip((earlier, lag), enough))
+
+
+def check(kernel: SampleKernel, family: KernelFamily, pairs: np.ndarray,
+          rng: np.random.RandomState) -> np.ndarray:
+  """Errors of a family at random times, the largest for each pair of samples.
 
   Args:
     kernel: the NDK on samples.
     family: the family.
-    i: samples at the later times.
-    j: samples at the earlier times.
+    pairs: `[P, 2]`, pairs of samples.
     rng: draws times, early and late, near and far apart.
 
   Returns:
-    `[len(i), len(j)]`, relative to the kernels at equal times.
+    `[P]`, relative to the kernels at equal times.
   """
-  earlier = family.tau_max * 10.**rng.uniform(-4, 0, 12)
-  lag = (family.tau_max - earlier) * 10.**rng.uniform(-8, 0, 12)
+  earlier = family.tau_max * 10.**rng.uniform(-4, 0, 16)
+  lag = (family.tau_max - earlier) * 10.**rng.uniform(-8, 0, 16)
   tau = np.stack([earlier + lag, earlier], 1)
-  exact = _blocks(kernel, i, j, tau)
-  basis = _blocks(kernel, i, j, family.tau)
-  phi = family.phi(tau[:, 0], tau[:, 1])
-  size_i, size_j = (
-      np.sqrt(np.einsum('tii->ti', _blocks(kernel, k, k, np.stack([t, t], 1))))
-      for k, t in zip((i, j), tau.T))
-  scale = np.maximum(size_i[:, :, None] * size_j[:, None, :], 1e-200)
-  return np.max(np.abs(np.tensordot(phi, basis, 1) - exact) / scale, 0)
+  error = kernel(pairs, tau) - family.phi(*tau.T) @ kernel(pairs, family.tau)
+  size = [kernel(np.stack([i, i], 1), np.stack([t, t], 1))
+          for i, t in zip(pairs.T, tau.T)]
+  return np.max(np.abs(error) / np.sqrt(size[0] * size[1]), 0)
 
 
-def fit(kernel: SampleKernel, sample: np.ndarray, held_out: np.ndarray,
-        pool: np.ndarray, scales: TimeScales, tau_max: float, tol: float,
+def fit(kernel: SampleKernel, pairs: np.ndarray, held_out: np.ndarray,
+        scales: TimeScales, tau_max: float, tol: float,
         rng: np.random.RandomState) -> KernelFamily:
   """Compresses a family of two-time kernels to a tolerance.
 
   Args:
     kernel: the NDK on samples.
-    sample: indices of points that represent the data, with extreme norms and
-      near-duplicates among them.
-    held_out: indices of other such points, to check the fit on.
-    pool: indices of points from which more to check it on are drawn.
+    pairs: `[P, 2]`, pairs of samples that represent the data, with samples
+      paired with themselves and near-duplicates among them.
+    held_out: `[P', 2]`, other such pairs, to check the fit on.
     scales: time scales of the kernel.
     tau_max: the largest diffusion time.
     tol: largest allowed error, relative to the kernel at equal times.
-    rng: draws points and times of the check.
+    rng: draws the times of the check.
 
   Returns:
     A `KernelFamily`. Warns if it does not meet `tol`.
   """
-  n_earlier, n_lag, eps = 16, 48, .3 * tol
-  family = None
+  earlier = _Axis(2 * scales.equal, tau_max, 16, sqrt=False)
+  lag = _Axis(scales.lag / 5, tau_max, 48, sqrt=True)
+  family, eps = None, .3 * tol
   for _ in range(_MAX_ROUNDS):
-    earlier = _Axis(2 * scales.equal, tau_max, n_earlier, sqrt=False)
-    lag = _Axis(scales.lag / 5, tau_max, n_lag, sqrt=True)
-    values = _grid(kernel, sample, earlier, lag)
-    log_size, point = _fit_size(values)
-    series = earlier.to_series(log_size)
-    tau_, delta = np.meshgrid(earlier.points(), lag.points(), indexing='ij')
-    tau = np.stack([tau_ + delta, tau_], -1)
-    time = np.exp(np.sum(earlier.basis(tau) @ series, -1))
-    relative = values / np.outer(point, point) / time[..., None, None]
-    enough = (max(_enough(relative, earlier, .1 * tol),
-                  _enough(np.exp(log_size - log_size[0]), earlier, .1 * tol)),
-              _enough(np.moveaxis(relative, 1, 0), lag, .1 * tol))
-    if enough != (n_earlier, n_lag):
-      n_earlier, n_lag = enough
-      continue
-
-    chosen, phi = _compress(relative.reshape((tau_.size, -1)), eps)
+    earlier, lag, tau, relative, log_size, time = _tabulate(
+        kernel, pairs, earlier, lag, .1 * tol)
+    chosen, phi = _compress(relative.reshape((time.size, -1)), eps)
     phi = phi / time.reshape(-1)[chosen]
-    phi = earlier.to_series(phi.reshape(tau_.shape + (-1,)))
+    phi = earlier.to_series(phi.reshape(time.shape + (-1,)))
     phi = np.moveaxis(lag.to_series(np.moveaxis(phi, 1, 0)), 0, 1)
-    fitted = KernelFamily(tau.reshape((-1, 2))[chosen], series, phi, earlier,
-                          lag, np.inf, sample)
-
-    n_old = min(4, len(sample))
-    points = np.concatenate([
-        rng.choice(sample, n_old, replace=False), held_out,
-        rng.choice(pool, min(6, len(pool)), replace=False)])
-    errors = check(kernel, fitted, points, points, rng)
+    fitted = KernelFamily(tau.reshape((-1, 2))[chosen], log_size, phi, earlier,
+                          lag, np.inf)
+    errors = check(kernel, fitted, held_out, rng)
     fitted = fitted._replace(error=np.max(errors))
     if family is None or fitted.error < family.error:
       family = fitted
     if fitted.error <= tol:
-      break
+      return family
+    eps /= 2
+    if len(pairs) < _MAX_PAIRS:
+      pairs = np.concatenate([pairs, held_out[np.argsort(errors)[-8:]]])
 
-    if (fitted.error > 3 * np.max(errors[:n_old, :n_old]) and
-        len(sample) < _MAX_SAMPLE):
-      worst = points[np.argsort(np.max(errors, 1))[-4:]]
-      sample = np.unique(np.append(sample, worst))
-    else:
-      eps /= 3
-
-  if family.error > tol:
-    warnings.warn(
-        'The kernels over time were compressed with a relative error of '
-        f'{family.error:.1e} instead of {tol:.1e}, the best of {_MAX_ROUNDS} '
-        f'attempts (rank {family.rank}). Predictions may be less accurate than '
-        '`rtol`. Use float64, or a larger `rtol`.')
+  warnings.warn(
+      'The kernels over time were compressed with a relative error of '
+      f'{family.error:.1e} instead of {tol:.1e}, the best of {_MAX_ROUNDS} '
+      f'attempts (rank {family.rank}). Predictions may be less accurate than '
+      '`rtol`. Use float64, or a larger `rtol`.')
   return family

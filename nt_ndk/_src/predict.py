@@ -18,8 +18,8 @@ from nt_ndk._src import layers
 from nt_ndk._src.kernel_evaluation import KernelEvaluator
 from nt_ndk._src.volterra import VolterraSolver
 
-# Angles between samples on which kernels are compressed, by their range.
-_ANGLES = np.array([0., .12, .25, .4, .6, 1.])
+# Pairs of samples on which kernels are compressed, by angle.
+_SAMPLE_PAIRS = 24
 _POOL_SIZE = 1000
 _MAX_FITS = 3
 _FLOAT32_RTOL = 1e-3
@@ -269,30 +269,37 @@ def _features(x) -> np.ndarray:
                          for a in jax.tree_util.tree_leaves(x)], 1)
 
 
-def _choose_pairs(a: np.ndarray, b: np.ndarray, angles: np.ndarray):
-  """Rows of `a` and of `b` that form pairs of all angles, and extreme norms.
+def _choose_pairs(a: np.ndarray, b: np.ndarray, size: int,
+                  rng: np.random.RandomState) -> np.ndarray:
+  """Pairs of rows at all angles and with extreme norms.
 
   Args:
     a: `[n, d]`.
     b: `[m, d]`.
-    angles: where between the smallest (0) and the largest (1) angle that
-      occurs a pair is wanted.
+    size: how many pairs to choose by angle; some more are chosen by norm.
+    rng: draws pairs.
 
   Returns:
-    Indices of `a` and of `b`.
+    `[P, 2]`, indices of rows of `a` and of `b`.
   """
-  norm_a, norm_b = (np.maximum(np.linalg.norm(v, axis=1), 1e-300)
-                    for v in (a, b))
-  cosine = (a / norm_a[:, None]) @ (b / norm_b[:, None]).T
+  norm_a, norm_b = (np.linalg.norm(v, axis=1) for v in (a, b))
+  cosine = a @ b.T / np.maximum(np.outer(norm_a, norm_b), 1e-300)
   angle = np.arccos(np.clip(cosine, -1, 1))
   # Exact duplicates are like a point with itself.
   others = angle[cosine < 1 - 1e-10]
   low, high = (others.min(), others.max()) if others.size else (0., 0.)
-  i, j = np.transpose([
-      np.unravel_index(np.argmin(np.abs(angle - low - (high - low) * x)),
-                       angle.shape) for x in angles])
-  return (np.unique([*i, np.argmax(norm_a), np.argmin(norm_a)]),
-          np.unique([*j, np.argmax(norm_b), np.argmin(norm_b)]))
+  levels = low + (high - low) * np.append([0., 1.], rng.uniform(size=size))
+  extreme_a, extreme_b = ([np.argmin(v), np.argmax(v)] for v in (norm_a, norm_b))
+  return np.unique(
+      [np.unravel_index(np.argmin(np.abs(angle - level)), angle.shape)
+       for level in levels] +
+      list(zip(rng.randint(len(a), size=size // 2),
+               rng.randint(len(b), size=size // 2))) +
+      [(i, j) for i in extreme_a for j in extreme_b], axis=0)
+
+
+def _length(x) -> int:
+  return len(jax.tree_util.tree_leaves(x)[0])
 
 
 def _take(tree, i: np.ndarray):
@@ -459,33 +466,34 @@ class _Predictor:
   def _build(self):
     """Compresses the kernels, computes them, and prepares the solver."""
     rng = np.random.RandomState(0)
+    n, locations = len(self._y_train), int(np.prod(self._locations))
+    pool = rng.permutation(n)[:_POOL_SIZE]
+    features = _features(_take(self._x_train, pool))
+
+    def choose(size):
+      pairs = pool[_choose_pairs(features, features, size, rng)]
+      itself = np.unique(pairs)[:, None]
+      itself = rng.permutation(itself)[:size // 2] * [1, 1]
+      return np.concatenate([pairs, itself])
+
+    pairs, held_out = choose(_SAMPLE_PAIRS), choose(_SAMPLE_PAIRS)
     x, kwargs = self._x_train, self._kwargs
-
-    def choose(angles):
-      pool = rng.permutation(len(self._y_train))[:_POOL_SIZE]
-      features = _features(_take(x, pool))
-      return pool[np.union1d(*_choose_pairs(features, features, angles))]
-
-    sample, held_out = choose(_ANGLES), choose((_ANGLES[1:] + _ANGLES[:-1]) / 2)
-    n = len(self._y_train)
-    for x_extra, kwargs_extra in self._extra:
-      join = lambda a, b: jnp.concatenate([a, b])
-      x = jax.tree_util.tree_map(join, x, x_extra)
-      kwargs = jax.tree_util.tree_map(join, kwargs, kwargs_extra)
-    total = len(jax.tree_util.tree_leaves(x)[0])
-    sample = np.append(sample, np.arange(n, total))
-    locations = int(np.prod(self._locations))
-    spread = lambda i: i * locations + rng.randint(locations, size=len(i))
-    sample, held_out = spread(sample), spread(held_out)
+    for (x_test, kwargs_test), test_train in self._extra:
+      start = _length(x)
+      pairs = np.concatenate([pairs, test_train + [start, 0]])
+      x, kwargs_arrays = jax.tree_util.tree_map(
+          lambda a, b: jnp.concatenate([a, b]),
+          (x, {k: kwargs[k] for k in kwargs_test}), (x_test, kwargs_test))
+      kwargs = {**kwargs, **kwargs_arrays}
+    spread = lambda p: p * locations + rng.randint(locations, size=p.shape)
+    pairs, held_out = spread(pairs), spread(held_out)
     kernel = self._make_evaluator(x, kwargs).sample
 
     def compress():
-      tol = 1e-2 * self._rtol
-      scales = kernel_family.time_scales(kernel, sample[:3], tol)
-      family = kernel_family.fit(
-          kernel, sample, held_out, np.arange(total * locations), scales,
-          2 * scales.slow, self._family_tol, rng)
-      return scales, family
+      scales = kernel_family.time_scales(kernel, np.unique(pairs)[:3],
+                                         1e-2 * self._rtol)
+      return scales, kernel_family.fit(kernel, pairs, held_out, scales,
+                                       2 * scales.slow, self._family_tol, rng)
 
     begin = time.perf_counter()
     scales, self._family = compress()
@@ -503,7 +511,7 @@ class _Predictor:
     bar.close()
     self._solver = VolterraSolver(
         self._family, factors, self._y, 1 / self._temperature, self._rtol,
-        limit=lambda: self._y - self._equilibrium(None),
+        limit=lambda: (self._y - self._equilibrium(None), self._prior_kernel),
         limit_from=.2 * scales.slow,
         max_step=scales.slow / np.log(1e2 / self._rtol))
 
@@ -513,30 +521,35 @@ class _Predictor:
     The functions of time were fitted on training data. Test data that are
     unlike them make it necessary to fit and solve again.
     """
-    if self._solver is None:
-      self._build()
     rng = np.random.RandomState(1)
-    locations = int(np.prod(self._locations))
+    arrays = {k: v for k, v in self._kwargs.items() if isinstance(v, tuple)}
+    test = x_test, {k: kwargs.get(k, v) for k, v in arrays.items()}
+    train = self._x_train, arrays
+    pools = [rng.permutation(_length(x))[:_POOL_SIZE] for x, _ in (test, train)]
+    features = [_features(_take(x, pool))
+                for pool, (x, _) in zip(pools, (test, train))]
+
+    def choose():
+      """Test samples of some pairs, and pairs of these and training samples."""
+      i, j = _choose_pairs(*features, _SAMPLE_PAIRS, rng).T
+      return (_take(test, pools[0][i]),
+              np.stack([np.arange(len(i)), pools[1][j]], 1))
+
+    if self._solver is None:
+      self._extra.append(choose())
+      self._build()
     for attempt in range(_MAX_FITS):
-      train, test = (rng.permutation(len(_features(x)))[:_POOL_SIZE]
-                     for x in (self._x_train, x_test))
-      i, j = _choose_pairs(_features(_take(x_test, test)),
-                           _features(_take(self._x_train, train)), _ANGLES)
-      test, train = test[i], train[j]
-      pairs = {k: v for k, v in self._kwargs.items() if isinstance(v, tuple)}
-      test_pairs = {k: kwargs.get(k, v) for k, v in pairs.items()}
-      extra = _take((x_test, test_pairs), test)
+      extra, pairs = choose()
       x, joined = jax.tree_util.tree_map(
-          lambda a, b: jnp.concatenate([a, b]), extra,
-          _take((self._x_train, pairs), train))
+          lambda a, b: jnp.concatenate([a, b]), train, extra)
       kernel = self._make_evaluator(x, {**self._kwargs, **joined}).sample
+      pairs = pairs + [_length(self._x_train), 0]
       self._test_error = np.max(kernel_family.check(
-          kernel, self._family, np.arange(len(test)) * locations,
-          (len(test) + np.arange(len(train))) * locations, rng))
+          kernel, self._family, pairs * int(np.prod(self._locations)), rng))
       if self._test_error <= self._rtol:
         return
       if attempt < _MAX_FITS - 1:
-        self._extra.append(extra)
+        self._extra.append((extra, pairs - [_length(self._x_train), 0]))
         self._build()
     warnings.warn(
         f'Kernels between test and training data are off by a relative '

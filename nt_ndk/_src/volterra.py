@@ -55,11 +55,14 @@ class _Collocation(NamedTuple):
   Attributes:
     points: `[stages]`.
     monomials: `[stages, stages]`, Lagrange polynomials by powers.
+    smoothing: largest integral, up to a collocation point, of the polynomial
+      that is 0 at the collocation points and 1 at 0.
     gauss: `[q]`, Gauss points on [0, 1] for integrals over a panel.
     gauss_weights: `[q, stages]`, their weights times Lagrange polynomials.
   """
   points: np.ndarray
   monomials: np.ndarray
+  smoothing: float
   gauss: np.ndarray
   gauss_weights: np.ndarray
 
@@ -71,10 +74,12 @@ class _Collocation(NamedTuple):
     points[-1] = 1.
     powers = np.arange(stages)
     monomials = np.linalg.inv(points[:, None]**powers)
+    error = np.polynomial.Polynomial.fromroots(points)
+    smoothing = np.max(np.abs(error.integ()(points) / error(0.)))
     x, weights = legendre.leggauss(stages + 3)
     gauss = (1 + x) / 2
     lagrange = (gauss[:, None]**powers) @ monomials
-    return cls(points, monomials, gauss, weights[:, None] / 2 * lagrange)
+    return cls(points, monomials, smoothing, gauss, weights[:, None] / 2 * lagrange)
 
   def lagrange(self, x) -> np.ndarray:
     """Lagrange polynomials at `x`, `x.shape + (stages,)`."""
@@ -141,6 +146,21 @@ def _rms(x):
 
 
 @jax.jit
+def _distance(x, integral):
+  """Size of a change of the solution, or of what it integrates to."""
+  n = len(x)
+  return jnp.maximum(_rms(x), _rms((integral @ x.reshape((n, -1))).reshape(
+      x.shape)))
+
+
+@jax.jit
+def _jump_size(jump, evals, evecs, strength):
+  """Size of a jump of the solution, or of what it integrates to."""
+  integral = evecs @ (strength * evals[:, None] * (evecs.T @ jump))
+  return jnp.maximum(_rms(jump[:, None]), _rms(integral[:, None]))
+
+
+@jax.jit
 def _append(rho, x, start):
   return jax.lax.dynamic_update_slice(rho, jnp.moveaxis(x, 1, 0),
                                       (start, 0, 0))
@@ -164,7 +184,7 @@ class VolterraSolver:
       y: jax.Array,
       gamma: float,
       rtol: float,
-      limit: Optional[Callable[[], jax.Array]] = None,
+      limit: Optional[Callable[[], tuple[jax.Array, jax.Array]]] = None,
       limit_from: float = np.inf,
       stages: int = 5,
       max_step: float = np.inf,
@@ -178,7 +198,8 @@ class VolterraSolver:
       y: `[n, k]`, right-hand side.
       gamma: factor of the integral.
       rtol: tolerance, relative to the root mean square of `y`.
-      limit: returns `[n, k]`, the solution at late times.
+      limit: returns `[n, k]`, the solution at late times, and `[n, n]`, the
+        integral of :math:`\mathcal K(\tau, \tau')` over :math:`\tau'` there.
       limit_from: time from which the solution is compared with its limit.
       stages: number of collocation points in a panel; the order at ends of
         panels is `2 * stages - 1` for a smooth kernel.
@@ -288,7 +309,7 @@ class VolterraSolver:
     directions = []
     for iteration in range(_MAX_ITERATIONS):
       z = _precondition(self._evecs, inverse, residual)
-      if float(_rms(z)) <= tol:
+      if max(float(_rms(z)), float(_rms(residual))) <= tol:
         return x + z, iteration
       q = _panel_operator(self._factors, inner, z)
       self.stats['products'] += 1
@@ -320,7 +341,11 @@ class VolterraSolver:
       self._refresh_basis()
     jump = self._last - jnp.tensordot(
         x, jnp.asarray(self._collocation.lagrange(0.), x.dtype), ((1,), (0,)))
-    error = float(_rms(jump[:, None])) / self._scale
+    # Integrated over the panel, where the polynomial is better than here.
+    strength = self._collocation.smoothing * abs(
+        np.sum(np.tensordot(self._alpha, inner, 1)[-1]))
+    error = float(_jump_size(jump, self._evals, self._evecs, strength))
+    error /= self._scale
     return tau, np.concatenate([past, inner], -1), x, error
 
   def _accept(self, tau, weights, x, error):
@@ -379,8 +404,9 @@ class VolterraSolver:
       self._accept(*panel, error)
       self._step = step * min(2.5, factor)
       if self._limit is not None and self.ends[-1] >= self._limit_from:
-        distance = panel[2] - self._limit()[:, None]
-        self.limit_error = float(_rms(distance)) / self._scale
+        limit, integral = self._limit()
+        self.limit_error = float(_distance(
+            panel[2] - limit[:, None], self._gamma * integral)) / self._scale
         self.settled = self.limit_error <= .3 * self._rtol
       if progress is not None:
         progress(self.ends[-1])
