@@ -38,7 +38,7 @@ def data(n=4, m=3, features=6, outputs=2, seed=0):
           rng.normal(size=(m, features)))
 
 
-def image_data(n=12, m=5, size=8, outputs=2, seed=1):
+def image_data(n=12, m=5, size=5, outputs=2, seed=1):
   rng = np.random.default_rng(seed)
   return (rng.normal(size=(n, size, size, 2)), rng.normal(size=(n, outputs)),
           rng.normal(size=(m, size, size, 2)))

@@ -292,6 +292,8 @@ def fit(kernel: SampleKernel, pairs: np.ndarray, held_out: np.ndarray,
   """
   earlier = _Axis(2 * scales.equal, tau_max, 16, sqrt=False)
   lag = _Axis(scales.lag / 5, tau_max, 48, sqrt=True)
+  earlier, lag, *_ = _tabulate(kernel, pairs[::len(pairs) // 6 + 1], earlier,
+                               lag, .1 * tol)
   family, eps = None, .3 * tol
   for _ in range(_MAX_ROUNDS):
     earlier, lag, tau, relative, log_size, time = _tabulate(

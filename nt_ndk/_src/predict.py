@@ -19,7 +19,7 @@ from nt_ndk._src.kernel_evaluation import KernelEvaluator
 from nt_ndk._src.volterra import VolterraSolver
 
 # Pairs of samples on which kernels are compressed, by angle.
-_SAMPLE_PAIRS = 24
+_SAMPLE_PAIRS = 18
 _POOL_SIZE = 1000
 _MAX_FITS = 3
 _FLOAT32_RTOL = 1e-3
@@ -269,19 +269,23 @@ def _features(x) -> np.ndarray:
                          for a in jax.tree_util.tree_leaves(x)], 1)
 
 
-def _choose_pairs(a: np.ndarray, b: np.ndarray, size: int,
+def _choose_pairs(a: np.ndarray, b: np.ndarray,
                   rng: np.random.RandomState) -> np.ndarray:
   """Pairs of rows at all angles and with extreme norms.
 
   Args:
     a: `[n, d]`.
     b: `[m, d]`.
-    size: how many pairs to choose by angle; some more are chosen by norm.
     rng: draws pairs.
 
   Returns:
     `[P, 2]`, indices of rows of `a` and of `b`.
   """
+  size = _SAMPLE_PAIRS
+  if len(a) * len(b) <= 2 * size:
+    return np.stack(np.meshgrid(np.arange(len(a)), np.arange(len(b)),
+                                indexing='ij'), -1).reshape((-1, 2))
+
   norm_a, norm_b = (np.linalg.norm(v, axis=1) for v in (a, b))
   cosine = a @ b.T / np.maximum(np.outer(norm_a, norm_b), 1e-300)
   angle = np.arccos(np.clip(cosine, -1, 1))
@@ -395,7 +399,8 @@ class _Predictor:
 
   def _restore_shape(self, out: jax.Array, t_shape=()) -> jax.Array:
     """`t_shape + [rows, columns]` to `t_shape + (n, ..., k)`."""
-    out = out.reshape(t_shape + (-1,) + self._locations + self._trace_shape)
+    n = out.shape[-2] // int(np.prod(self._locations))
+    out = out.reshape(t_shape + (n,) + self._locations + self._trace_shape)
     return jnp.moveaxis(out, range(-len(self._trace_axes), 0),
                         self._trace_axes)
 
@@ -431,6 +436,14 @@ class _Predictor:
   # The trajectory.
 
   def mean(self, t, x_test, **kwargs) -> jax.Array:
+    unknown = set(kwargs) - set(self._kwargs)
+    if unknown:
+      raise TypeError(f'`predict_fn` got keyword arguments {sorted(unknown)} '
+                      'that the predictor was not made with.')
+    if x_test is not None and not all(
+        bool(jnp.all(jnp.isfinite(jnp.asarray(a))))
+        for a in jax.tree_util.tree_leaves(x_test)):
+      raise ValueError('`x_test` must be finite, but has NaN or infinity.')
     if t is None:
       return self._restore_shape(self._equilibrium(x_test, **kwargs))
     tau = self._rate * t
@@ -438,21 +451,18 @@ class _Predictor:
       self._include(x_test, kwargs)
     self._solve(np.max(tau, initial=0.))
 
-    solver, inside = self._solver, tau <= self._solver.ends[-1]
-    if not np.any(inside):
-      out = np.empty((tau.size,) + (0, 0))
-    elif x_test is None:
-      out = self._y - solver.solution(tau[inside])
-    else:
-      out = self._timed('test', lambda: solver.integral(
-          self._test_factors(x_test, kwargs), tau[inside]))
+    solver, flat = self._solver, tau.ravel()
+    inside = flat <= solver.ends[-1]
+    rows = len(self._y) if x_test is None else (
+        _length(x_test) * int(np.prod(self._locations)))
+    out = np.empty((flat.size, rows, self._y.shape[1]))
+    if np.any(inside):
+      out[inside] = (self._y - solver.solution(flat[inside]) if x_test is None
+                     else self._timed('test', lambda: solver.integral(
+                         self._test_factors(x_test, kwargs), flat[inside])))
     if not np.all(inside):
-      limit = self._equilibrium(x_test, **kwargs)
-      late = np.broadcast_to(limit, tau.shape + limit.shape).copy()
-      if np.any(inside):
-        late[inside] = out
-      out = late
-    return self._restore_shape(jnp.asarray(out), tau.shape)
+      out[~inside] = self._equilibrium(x_test, **kwargs)
+    return self._restore_shape(jnp.asarray(out, self._y.dtype), tau.shape)
 
   def _test_factors(self, x_test, kwargs) -> jax.Array:
     return jnp.concatenate([
@@ -470,13 +480,15 @@ class _Predictor:
     pool = rng.permutation(n)[:_POOL_SIZE]
     features = _features(_take(self._x_train, pool))
 
-    def choose(size):
-      pairs = pool[_choose_pairs(features, features, size, rng)]
-      itself = np.unique(pairs)[:, None]
-      itself = rng.permutation(itself)[:size // 2] * [1, 1]
-      return np.concatenate([pairs, itself])
+    def choose():
+      # Kernels at different times are not symmetric: pairs in random order.
+      other = rng.permutation(len(pool))
+      i, j = _choose_pairs(features, features[other], rng).T
+      pairs = np.stack([pool[i], pool[other[j]]], 1)
+      itself = rng.permutation(np.unique(pairs))[:_SAMPLE_PAIRS // 2]
+      return np.concatenate([pairs, np.stack([itself, itself], 1)])
 
-    pairs, held_out = choose(_SAMPLE_PAIRS), choose(_SAMPLE_PAIRS)
+    pairs, held_out = choose(), choose()
     x, kwargs = self._x_train, self._kwargs
     for (x_test, kwargs_test), test_train in self._extra:
       start = _length(x)
@@ -531,7 +543,7 @@ class _Predictor:
 
     def choose():
       """Test samples of some pairs, and pairs of these and training samples."""
-      i, j = _choose_pairs(*features, _SAMPLE_PAIRS, rng).T
+      i, j = _choose_pairs(*features, rng).T
       return (_take(test, pools[0][i]),
               np.stack([np.arange(len(i)), pools[1][j]], 1))
 
