@@ -20,8 +20,8 @@ many decades, and Radau IIA damps the fast ones (stiff accuracy).
 *  The past enters through :math:`R` vectors, so that a panel costs a few
    products with the :math:`K_r`, and memory is that of the :math:`K_r`.
 *  The equations of a panel are solved by conjugate residuals (GCR),
-   preconditioned by those with :math:`K_r \to \alpha_r \bar K`, which an
-   eigendecomposition of the equal-time kernel :math:`\bar K` makes diagonal.
+   preconditioned by those in which the :math:`K_r` are diagonal in the
+   eigenbasis of one equal-time kernel.
 """
 
 import functools
@@ -34,6 +34,7 @@ import numpy as np
 
 _MAX_ITERATIONS = 60
 _MAX_PANELS = 4000
+_LEADING = 64  # Eigenvectors that the preconditioner treats one by one.
 _NEAR = np.polynomial.legendre.leggauss(16)
 
 
@@ -121,22 +122,38 @@ def _panel_operator(factors, inner, x):
 
 
 @jax.jit
-def _inverses(evals, inner_mean):
-  """`(1 + lambda A)^-1` for every eigenvalue."""
-  eye = jnp.eye(len(inner_mean), dtype=evals.dtype)
-  return jnp.linalg.inv(eye + evals[:, None, None] * inner_mean)
+def _modes_inverses(modes, inner):
+  """For every eigenvector: its panel matrix `A`, and `(1 + A)^-1`."""
+  matrices = jnp.einsum('rn,rij->nij', modes, inner)
+  eye = jnp.eye(inner.shape[1], dtype=inner.dtype)
+  return matrices, jnp.linalg.inv(eye + matrices)
 
 
 @jax.jit
 def _decompose(factors, phi):
-  """Eigendecomposition of an equal-time kernel, and `alpha_r` of each K_r."""
+  """Eigenvectors of an equal-time kernel, and what each K_r does to them.
+
+  Returns:
+    The largest eigenvalue; eigenvectors; and `[R, n]`, the diagonals of all K_r
+    in the basis of eigenvectors. These are exact for the leading ones; the
+    others share a factor of their eigenvalues.
+  """
   n = len(factors)
   matrices = factors.reshape((n, -1, n))
   mean = jnp.einsum('r,nrm->nm', phi, matrices)
   mean = (mean + mean.T) / 2
-  alpha = jnp.einsum('nrm,nm->r', matrices, mean) / jnp.sum(mean**2)
   evals, evecs = jnp.linalg.eigh(mean)
-  return jnp.maximum(evals, 0.), evecs, alpha
+  evals = jnp.maximum(evals, 0.)
+  lead = evecs[:, -min(n, _LEADING):]
+  diagonals = jnp.einsum(
+      'ni,nri->ri', lead,
+      (factors.reshape((-1, n)) @ lead).reshape((n, -1, lead.shape[1])))
+  overlap = jnp.einsum('nrm,nm->r', matrices, mean)
+  rest, lead_evals = evals[:-lead.shape[1]], evals[-lead.shape[1]:]
+  overlap = overlap - diagonals @ lead_evals
+  factor = overlap / jnp.maximum(jnp.sum(rest**2), 1e-30 * jnp.sum(evals**2))
+  modes = jnp.concatenate([factor[:, None] * rest, diagonals], 1)
+  return evals[-1], evecs, modes
 
 
 @jax.jit
@@ -154,9 +171,9 @@ def _distance(x, integral):
 
 
 @jax.jit
-def _jump_size(jump, evals, evecs, strength):
+def _jump_size(jump, evecs, strength):
   """Size of a jump of the solution, or of what it integrates to."""
-  integral = evecs @ (strength * evals[:, None] * (evecs.T @ jump))
+  integral = evecs @ (strength[:, None] * (evecs.T @ jump))
   return jnp.maximum(_rms(jump[:, None]), _rms(integral[:, None]))
 
 
@@ -288,8 +305,7 @@ class VolterraSolver:
   def _refresh_basis(self):
     tau = self.ends[-1]
     phi = jnp.asarray(self._kernel.phi(tau, tau), self._y.dtype)
-    self._evals, self._evecs, alpha = _decompose(self._factors, phi)
-    self._alpha = np.asarray(alpha, float)
+    self._largest, self._evecs, self._modes = _decompose(self._factors, phi)
     self._basis_at = tau
     self.stats['eigendecompositions'] += 1
 
@@ -297,9 +313,10 @@ class VolterraSolver:
     """Collocation values `[n, stages, k]`, and the number of iterations."""
     dtype = self._y.dtype
     memory = _memory(self._pad(past), self._rho)
-    mean = jnp.asarray(np.tensordot(self._alpha, inner, 1), dtype)
-    inverse = _inverses(self._evals, mean)
     inner = jnp.asarray(inner, dtype)
+    matrices, inverse = _modes_inverses(self._modes, inner)
+    self._strength = self._collocation.smoothing * jnp.abs(
+        jnp.sum(matrices[:, -1], -1))
     x = jnp.broadcast_to(self._last[:, None], self._y.shape[:1] +
                          inner.shape[1:2] + self._y.shape[1:])
     residual = _residual(self._factors, self._y, inner, memory, x)
@@ -337,14 +354,12 @@ class VolterraSolver:
     if self._basis_at is None:
       self._refresh_basis()
     x, iterations = self._solve_panel(past, inner)
-    if iterations >= 12 and self._basis_at != self.ends[-1]:
+    if iterations >= 18 and self._basis_at != self.ends[-1]:
       self._refresh_basis()
     jump = self._last - jnp.tensordot(
         x, jnp.asarray(self._collocation.lagrange(0.), x.dtype), ((1,), (0,)))
     # Integrated over the panel, where the polynomial is better than here.
-    strength = self._collocation.smoothing * abs(
-        np.sum(np.tensordot(self._alpha, inner, 1)[-1]))
-    error = float(_jump_size(jump, self._evals, self._evecs, strength))
+    error = float(_jump_size(jump, self._evecs, self._strength))
     error /= self._scale
     return tau, np.concatenate([past, inner], -1), x, error
 
@@ -377,11 +392,11 @@ class VolterraSolver:
     """
     begin = time.perf_counter()
     tau = min(tau, self._kernel.tau_max)
-    tol, stages = 3 * self._rtol, len(self._collocation.points)
+    tol, stages = 6 * self._rtol, len(self._collocation.points)
     while tau - self.ends[-1] > 1e-9 * tau and not self.settled:
       if self._step is None:
         self._refresh_basis()
-        fastest = self._gamma * float(self._evals[-1])
+        fastest = self._gamma * float(self._largest)
         self._step = .3 / fastest if fastest > 0 else self._kernel.tau_max
       start = self.ends[-1]
       step = min(self._step, self._max_step)
@@ -407,7 +422,7 @@ class VolterraSolver:
         limit, integral = self._limit()
         self.limit_error = float(_distance(
             panel[2] - limit[:, None], self._gamma * integral)) / self._scale
-        self.settled = self.limit_error <= .3 * self._rtol
+        self.settled = self.limit_error <= self._rtol
       if progress is not None:
         progress(self.ends[-1])
     self.stats['seconds'] += time.perf_counter() - begin
