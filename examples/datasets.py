@@ -18,7 +18,7 @@ DATASETS = ('digits', 'mnist', 'cifar10')
 _CIFAR10_RECORD = 1 + 3 * 32 * 32
 
 
-def load(name, classes, n_train, n_test, data_dir='', seed=0):
+def load(name, classes, n_train, n_test, data_dir='', seed=0, same_norm=True):
   r"""Loads a binary classification task as flat, centred, normalised inputs.
 
   The mean of the training images is subtracted from every image, and each is
@@ -38,6 +38,8 @@ def load(name, classes, n_train, n_test, data_dir='', seed=0):
       subfolder of the dataset's name. Not used by `digits`.
     seed:
       seed of the draw.
+    same_norm:
+      whether to scale each image; otherwise all are scaled by one factor.
 
   Returns:
     `(x_train, y_train, x_test, y_test)`, float64 arrays of shapes
@@ -79,7 +81,12 @@ def load(name, classes, n_train, n_test, data_dir='', seed=0):
 
   (x_train, y_train), (x_test, y_test) = parts
   mean = x_train.mean(axis=0)
-  x_train, x_test = _normalise(x_train - mean), _normalise(x_test - mean)
+  x_train, x_test = x_train - mean, x_test - mean
+  if same_norm:
+    x_train, x_test = _normalise(x_train), _normalise(x_test)
+  else:
+    scale = np.sqrt(np.mean(x_train**2))
+    x_train, x_test = x_train / scale, x_test / scale
   y_train, y_test = (
       np.where(y == classes[1], 1., -1.)[:, None] for y in (y_train, y_test))
   return x_train, y_train, x_test, y_test

@@ -79,7 +79,8 @@ def _safe_map(f, *args) -> list:
 
 
 def _add_jax_util() -> list[str]:
-  if importlib.util.find_spec('jax.util') is not None:
+  if ('jax.util' in sys.modules or
+      importlib.util.find_spec('jax.util') is not None):
     return []
   module = types.ModuleType('jax.util', 'Names that Neural Tangents imports.')
   module.safe_map, module.safe_zip = _safe_map, _safe_zip

@@ -488,7 +488,8 @@ class _Predictor:
       itself = rng.permutation(np.unique(pairs))[:_SAMPLE_PAIRS // 2]
       return np.concatenate([pairs, np.stack([itself, itself], 1)])
 
-    pairs, held_out = choose(), choose()
+    pairs = choose()
+    held_out = np.concatenate([choose() for _ in range(3)])
     x, kwargs = self._x_train, self._kwargs
     for (x_test, kwargs_test), test_train in self._extra:
       start = _length(x)

@@ -1,0 +1,144 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Tests of the compression of two-time kernels in time."""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import numpy as np
+
+from nt_ndk import batch
+from nt_ndk import stax
+from nt_ndk._src import kernel_family
+from nt_ndk._src.kernel_evaluation import KernelEvaluator
+
+jax.config.update('jax_enable_x64', True)
+
+
+def network(phi='relu', depth=3, s0=1., s=1., **kwargs):
+  act = dict(relu=stax.Relu, erf=stax.Erf, linear=stax.Identity)[phi]
+  layer = lambda: stax.Dense(8, 1.4, W_init_std=s0, W_prior_std=s, **kwargs)
+  return stax.serial(*[l for _ in range(depth) for l in (layer(), act())],
+                     layer())[2]
+
+
+def inputs(n=30, d=10):
+  """The first samples have the extreme norms, and two are near-duplicates."""
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(n, d))
+  order = np.argsort(np.linalg.norm(x, axis=1))
+  x = x[np.roll(order, 2)]
+  x[4] = x[3] + 1e-2 * rng.normal(size=d)
+  others = rng.permutation(np.arange(5, n))
+  return np.concatenate([x[:5], x[others]])
+
+
+def all_pairs(i):
+  return np.stack(np.meshgrid(i, i), -1).reshape((-1, 2))
+
+
+def fit(kernel_fn, x, tol, factor=2.):
+  kernel = KernelEvaluator(kernel_fn, x, 1).sample
+  scales = kernel_family.time_scales(kernel, np.arange(3), 1e-2 * tol)
+  family = kernel_family.fit(
+      kernel, all_pairs(np.arange(8)), all_pairs(np.arange(5, 20)), scales,
+      factor * scales.slow, tol, np.random.RandomState(0))
+  return family, scales, kernel
+
+
+class KernelFamilyTest(parameterized.TestCase):
+
+  @parameterized.product(phi=['relu', 'erf'], s0=[.5, 1., 2.],
+                         tol=[1e-4, 1e-6])
+  def test_error_on_unseen_data_and_times(self, phi, s0, tol):
+    kernel_fn, x = network(phi, 2, s0), inputs()
+    family, _, _ = fit(kernel_fn, x, tol)
+    rng = np.random.default_rng(1)
+    basis = np.stack([kernel_fn(x[20:], x[20:], 'ndk', diffusion_time=tuple(t))
+                      for t in family.tau])
+    for _ in range(10):
+      earlier = family.tau_max * 10.**rng.uniform(-5, 0)
+      lag = (family.tau_max - earlier) * 10.**rng.uniform(-6, 0)
+      want, late, early = (
+          np.asarray(kernel_fn(x[20:], x[20:], 'ndk', diffusion_time=t))
+          for t in ((earlier + lag, earlier), (earlier + lag,) * 2,
+                    (earlier,) * 2))
+      got = np.tensordot(family.phi(earlier + lag, earlier), basis, 1)
+      scale = np.sqrt(np.outer(np.diag(late), np.diag(early)))
+      self.assertLess(np.max(np.abs(got - want) / scale), 10. * tol)
+
+  @parameterized.parameters(('relu', 1., 9), ('relu', 2., 9), ('relu', .5, 9),
+                            ('erf', 1., 9), ('erf', 2., 26), ('linear', 2., 1))
+  def test_rank(self, phi, s0, rank):
+    family, _, _ = fit(network(phi, 3, s0), inputs(), 1e-5)
+    self.assertLessEqual(family.rank, rank)
+
+  def test_initial_kernel_is_exact(self):
+    family, _, _ = fit(network('erf', 2, 2.), inputs(), 1e-5)
+    np.testing.assert_array_equal(family.tau[0], 0.)
+    np.testing.assert_allclose(family.phi(0., 0.), np.eye(family.rank)[0],
+                               atol=1e-6)
+
+  @parameterized.parameters(.1, 1., 10.)
+  def test_time_scales_follow_the_prior(self, s):
+    x = inputs()
+    unit, scaled = (fit(network('relu', 1, v, v), x, 1e-3)[1]
+                    for v in (1., s))
+    for a, b in zip(unit, scaled):
+      self.assertBetween(b / a, s**2 / 2., s**2 * 2.)
+
+  def test_static_and_zero_kernels_are_refused(self):
+    static = lambda pairs, tau: np.ones((len(tau), len(pairs)))
+    zero = lambda pairs, tau: np.zeros((len(tau), len(pairs)))
+    for kernel, word in ((static, 'relax'), (zero, 'positive')):
+      with self.assertRaisesRegex(ValueError, word):
+        kernel_family.time_scales(kernel, np.arange(2), 1e-3)
+
+  def test_a_missed_tolerance_is_said(self):
+    rng = np.random.RandomState(0)
+    kernel = KernelEvaluator(network('relu', 1), inputs(), 1).sample
+    noisy = lambda pairs, tau: kernel(pairs, tau) * (
+        1 + 1e-4 * rng.normal(size=(len(tau), len(pairs))))
+    scales = kernel_family.TimeScales(.05, 1., 10.)
+    with self.assertWarnsRegex(UserWarning, 'relative error'):
+      family = kernel_family.fit(noisy, all_pairs(np.arange(4)),
+                                 all_pairs(np.arange(4, 8)), scales, 20., 1e-6,
+                                 rng)
+    self.assertGreater(family.error, 1e-6)
+
+
+class KernelEvaluatorTest(parameterized.TestCase):
+
+  def test_sample_is_the_kernel(self):
+    x, kernel_fn = inputs(), network('relu', 1, 2.)
+    pairs, tau = all_pairs(np.arange(7)), np.array([[.5, .1], [2., 0.], [1, 1]])
+    got = KernelEvaluator(kernel_fn, x, 1).sample(pairs, tau)
+    for row, (t, t_) in zip(got, tau):
+      want = kernel_fn(x, x, 'ndk', diffusion_time=(t, t_))
+      np.testing.assert_allclose(row, want[pairs[:, 0], pairs[:, 1]],
+                                 rtol=1e-6, atol=1e-7)
+
+  def test_outputs_at_several_locations(self):
+    kernel_fn = stax.serial(stax.Conv(4, (3,), padding='SAME'), stax.Relu(),
+                            stax.Conv(1, (1,)))[2]
+    x = np.random.default_rng(0).normal(size=(3, 4, 2))
+    evaluator = KernelEvaluator(kernel_fn, x, 4)
+    matrix = evaluator.train_train('ndk', .7, .2)
+    self.assertEqual(matrix.shape, (12, 12))
+    pairs = all_pairs(np.arange(12))
+    np.testing.assert_allclose(
+        evaluator.sample(pairs, np.array([[.7, .2]]))[0],
+        matrix[pairs[:, 0], pairs[:, 1]], rtol=1e-6, atol=1e-7)
+    self.assertEqual(evaluator.evaluations, 1)
+
+  def test_batched_kernel_function(self):
+    x, kernel_fn = inputs(), network('erf', 1)
+    plain, batched = (KernelEvaluator(k, x, 1) for k in
+                      (kernel_fn, batch(kernel_fn, 10, device_count=0)))
+    np.testing.assert_allclose(plain.train_train('ndk', .5, .1),
+                               batched.train_train('ndk', .5, .1), rtol=1e-12)
+
+
+if __name__ == '__main__':
+  absltest.main()

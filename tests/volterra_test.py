@@ -1,0 +1,145 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Tests of the Volterra solver on equations with known solutions.
+
+With the kernel `G exp(-(t - t'))`, `G` a matrix with eigenvalues `g`, and the
+right-hand side 1, the integral is `c / (c + 1) (1 - exp(-(c + 1) t))` in each
+eigenvector, `c = gamma g` (one linear layer, in diffusion time).
+"""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+from jax import numpy as jnp
+import numpy as np
+import scipy.special
+
+from nt_ndk._src import volterra
+
+jax.config.update('jax_enable_x64', True)
+
+
+class Memory:
+  """`exp(-(t - t'))`, or with a cusp, `exp(-(t - t')) (1 - b sqrt(t - t'))`."""
+
+  tau_max = 60.
+
+  def __init__(self, cusp=0., cusp_width=.1):
+    self.cusp, self.cusp_width = cusp, cusp_width
+
+  def at_earlier(self, tau_):
+    return np.zeros(np.shape(tau_))
+
+  def phi(self, tau, tau_, at_earlier=None):
+    lag = np.maximum(tau - tau_, 0.)
+    return (np.exp(-lag) * (1 - self.cusp * np.sqrt(lag)))[..., None]
+
+
+def solver(g, gamma=1., cusp=0., **kwargs):
+  """A problem in a random basis: `G = U diag(g) U^T`, the solution is `U f`."""
+  g = np.asarray(g, float)
+  u = np.linalg.qr(np.random.default_rng(0).normal(size=(len(g),) * 2))[0]
+  matrix = jnp.asarray(u * g @ u.T)
+  y = jnp.asarray(u @ np.ones((len(g), 1)))
+  return volterra.VolterraSolver(
+      Memory(cusp), matrix, y, gamma, **kwargs), matrix, u
+
+
+def exact(g, gamma, t):
+  c = gamma * np.asarray(g)
+  return c / (c + 1) * -np.expm1(-(c + 1) * np.asarray(t)[:, None])
+
+
+class VolterraTest(parameterized.TestCase):
+
+  @parameterized.product(gamma=[1., 1e3], rtol=[1e-3, 1e-5, 1e-7, 1e-9])
+  def test_tolerance_on_a_stiff_spectrum(self, gamma, rtol):
+    g = np.logspace(-4, 3, 15)
+    solve, matrix, u = solver(g, gamma, rtol=rtol, max_step=1.)
+    solve.extend(20.)
+    t = np.unique(np.append(np.geomspace(1e-4 / gamma, 20., 300),
+                            solve.ends[1:]))
+    want = exact(g, gamma, t) @ u.T
+    y = np.asarray(u @ np.ones(len(g)))
+    for got in (y - solve.solution(t)[..., 0],
+                solve.integral(matrix, t)[..., 0]):
+      error = np.sqrt(np.mean((got - want)**2, 1)).max()
+      self.assertLess(error, rtol)
+    self.assertLess(error, .3 * max(solve.errors))
+
+  @parameterized.parameters((2, 3.), (3, 5.), (5, 9.))
+  def test_order(self, stages, order):
+    # Radau IIA with s stages is of order 2 s - 1 at ends of panels.
+    g, steps = [.5, 1., 3.], .5 / 2.**np.arange(2 if stages == 5 else 4)
+    errors = []
+    for step in steps:
+      solve, _, u = solver(g, rtol=1e-13, stages=stages, fixed_step=step)
+      solve.extend(2.)
+      got = u @ np.ones(3) - solve.solution(solve.ends[-1:])[0, :, 0]
+      want = u @ exact(g, 1., solve.ends[-1:])[0]
+      errors.append(np.abs(got - want).max())
+    slope = np.polyfit(np.log(steps), np.log(errors), 1)[0]
+    self.assertBetween(slope, order - .3, order + .3)
+
+  def test_cusp_keeps_the_order(self):
+    # One equation with a square-root cusp, by resolved panels and by coarse
+    # ones: with stages s the cusp leaves an order of at least s.
+    steps, ends = (.5, .25, .125), []
+    for step in steps + (1 / 64,):
+      solve, _, _ = solver([2.], cusp=.5, rtol=1e-13, stages=3,
+                           fixed_step=step)
+      solve.extend(2.)
+      ends.append(float(solve.solution(np.array([2.]))[0, 0, 0]))
+    errors = np.abs(np.array(ends[:-1]) - ends[-1])
+    slope = np.polyfit(np.log(steps), np.log(errors), 1)[0]
+    self.assertGreater(slope, 3.)
+    self.assertLess(errors[-1], 1e-6)
+
+  def test_cusp_alone(self):
+    # rho + c int (t - t')^(1/2) rho = 1 is solved by a Mittag-Leffler series.
+    class Root(Memory):
+      def phi(self, tau, tau_, at_earlier=None):
+        return np.sqrt(np.maximum(tau - tau_, 0.))[..., None]
+
+    solve = volterra.VolterraSolver(Root(), jnp.ones((1, 1)), jnp.ones((1, 1)),
+                                    1., rtol=1e-7, max_step=.5)
+    solve.extend(2.)
+    t = np.linspace(.1, 2., 9)
+    k = np.arange(40)
+    z = -scipy.special.gamma(1.5) * t[:, None]**1.5
+    want = np.sum(z**k / scipy.special.gamma(1.5 * k + 1), 1)
+    np.testing.assert_allclose(solve.solution(t)[:, 0, 0], want, atol=1e-6)
+
+  def test_extension_is_the_same_solution(self):
+    at_once, _, _ = solver([.1, 10.], rtol=1e-6)
+    in_parts, _, _ = solver([.1, 10.], rtol=1e-6)
+    at_once.extend(3.)
+    for t in (1e-3, .4, 3.):
+      in_parts.extend(t)
+    np.testing.assert_array_equal(at_once.ends, in_parts.ends)
+    t = np.linspace(0., 3., 20)
+    np.testing.assert_array_equal(at_once.solution(t), in_parts.solution(t))
+
+  def test_settles_at_its_limit(self):
+    g, gamma, rtol = np.array([.1, 3.]), 1e2, 1e-6
+    _, matrix, u = solver(g, gamma, rtol=rtol)
+    limit = jnp.asarray(u @ (1 / (1 + gamma * g)))[:, None]
+    solve, _, _ = solver(g, gamma, rtol=rtol, max_step=1.,
+                         limit=lambda: (limit, matrix), limit_from=.1)
+    solve.extend(50.)
+    self.assertTrue(solve.settled)
+    self.assertLess(solve.ends[-1], 30.)
+    self.assertLess(
+        np.abs(solve.integral(matrix, solve.ends[-1:])[0] -
+               gamma * matrix @ limit).max(), 3 * rtol)
+
+  def test_starts_at_the_right_hand_side(self):
+    solve, matrix, _ = solver([1., 2.], rtol=1e-5)
+    solve.extend(1.)
+    np.testing.assert_array_equal(solve.solution(np.zeros(1))[0], solve._y)
+    np.testing.assert_array_equal(solve.integral(matrix, np.zeros(1)), 0.)
+
+
+if __name__ == '__main__':
+  absltest.main()
