@@ -10,7 +10,7 @@ the second phase. This script computes the whole trajectory with `nt_ndk`, and
 writes a picture and a table of it.
 
     python examples/two_phases.py
-    python examples/two_phases.py --activation=erf --classes=3,8
+    python examples/two_phases.py --activation=relu --n_train=200
     python examples/two_phases.py --dataset=mnist --data_dir=/path/to/mnist
 
 See Avidan, Li and Sompolinsky, arXiv:2309.04522, for the theory.
@@ -40,12 +40,12 @@ _DATA_DIR = flags.DEFINE_string(
 _CLASSES = flags.DEFINE_list(
     'classes', ['4', '9'], 'The two labels to tell apart.')
 _N_TRAIN = flags.DEFINE_integer(
-    'n_train', 200, 'Training samples.', lower_bound=1)
+    'n_train', 50, 'Training samples.', lower_bound=1)
 _N_TEST = flags.DEFINE_integer(
     'n_test', 200, 'Test samples, or all there are if fewer.', lower_bound=1)
 _DEPTH = flags.DEFINE_integer('depth', 3, 'Hidden layers.', lower_bound=1)
 _ACTIVATION = flags.DEFINE_enum(
-    'activation', 'relu', ['relu', 'erf'], 'Nonlinearity of hidden layers.')
+    'activation', 'erf', ['erf', 'relu'], 'Nonlinearity of hidden layers.')
 _TEMPERATURE = flags.DEFINE_float(
     'temperature', 1e-3, 'Temperature T of the noise; positive.')
 _W_STD = flags.DEFINE_float(
@@ -349,8 +349,8 @@ def main(argv):
 
   predict_fn = predict.markov_proximal_mse_ensemble(
       kernel_fn, x_train, y_train, temperature, rtol=_RTOL.value, progress=True)
-  train = np.asarray(predict_fn(t=times, get='ndk'))[..., 0]
   test = np.asarray(predict_fn(t=times, x_test=x_test, get='ndk'))[..., 0]
+  train = np.asarray(predict_fn(t=times, get='ndk'))[..., 0]
   ntk = np.asarray(predict_fn(t=None, x_test=x_test, get='ntk'))[:, 0]
   nngp = posterior(kernel_fn, x_train, y_train, x_test, temperature,
                    1e3 * s**2)[:, 0]

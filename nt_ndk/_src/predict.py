@@ -322,7 +322,7 @@ class _Bar:
         raise ImportError('`progress=True` needs `pip install tqdm`.') from e
       self._bar = auto.tqdm(
           desc=description, total=total,
-          bar_format='{l_bar}{bar}| {n:.3g}/{total:.3g} [{elapsed}<{remaining}]')
+          bar_format='{l_bar}{bar}| [{elapsed}<{remaining}]')
 
   def to(self, n: float):
     if self._bar is not None:
@@ -573,10 +573,16 @@ class _Predictor:
       self._build()
     for _ in range(2):
       solver = self._solver
-      bar = _Bar(self._progress, 'Learning (decades of time)',
-                 np.log10(max(tau, 1e-300) / 1e-300))
+      bar = _Bar(self._progress, 'Learning', 1.)
+      first = []
+
+      def report(reached):
+        first.append(reached)
+        bar.to(np.log(reached / first[0]) / max(np.log(tau / first[0]), 1e-9))
+
       begin = time.perf_counter()
-      solver.extend(tau)
+      solver.extend(tau, report)
+      bar.to(1.)
       self.stats['seconds']['solver'] += time.perf_counter() - begin
       bar.close()
       stuck = (not solver.settled and tau > solver.ends[-1])
