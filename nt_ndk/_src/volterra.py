@@ -148,10 +148,9 @@ def _decompose(factors, phi):
   diagonals = jnp.einsum(
       'ni,nri->ri', lead,
       (factors.reshape((-1, n)) @ lead).reshape((n, -1, lead.shape[1])))
-  overlap = jnp.einsum('nrm,nm->r', matrices, mean)
-  rest, lead_evals = evals[:-lead.shape[1]], evals[-lead.shape[1]:]
-  overlap = overlap - diagonals @ lead_evals
-  factor = overlap / jnp.maximum(jnp.sum(rest**2), 1e-30 * jnp.sum(evals**2))
+  trace = jnp.einsum('nrn->r', matrices) - jnp.sum(diagonals, 1)
+  rest = evals[:-lead.shape[1]]
+  factor = trace / jnp.maximum(jnp.sum(rest), 1e-15 * jnp.sum(evals))
   modes = jnp.concatenate([factor[:, None] * rest, diagonals], 1)
   return evals[-1], evecs, modes
 
@@ -321,7 +320,7 @@ class VolterraSolver:
                          inner.shape[1:2] + self._y.shape[1:])
     residual = _residual(self._factors, self._y, inner, memory, x)
     self.stats['products'] += 1
-    tol = max(1e-2 * self._rtol, 4 * float(jnp.finfo(dtype).eps)) * self._scale
+    tol = max(2e-2 * self._rtol, 4 * float(jnp.finfo(dtype).eps)) * self._scale
 
     directions = []
     for iteration in range(_MAX_ITERATIONS):
