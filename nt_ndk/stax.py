@@ -224,7 +224,8 @@ def prior_std(init_fn) -> Any:
     (before the multiplier `W_std` or `b_std`).
 
   Example:
-    >>> init_fn, _, _ = stax.serial(stax.Dense(512, W_prior_std=.9), stax.Relu())
+    >>> init_fn, _, _ = stax.serial(
+    >>>     stax.Dense(512, W_prior_std=.9), stax.Relu())
     >>> stax.prior_std(init_fn)
     [(0.9, None), ()]
   """

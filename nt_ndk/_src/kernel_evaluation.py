@@ -1,6 +1,6 @@
 # Copyright 2026 The nt_ndk Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluates a network's kernel function as matrices, on all data or a sample."""
+"""Evaluates a network's kernel function on all data or on a sample."""
 
 import functools
 
@@ -36,8 +36,9 @@ def _compiled_on_pairs(kernel_fn, static_kwargs):
     pick = lambda tree, k: jax.tree_util.tree_map(lambda a: a[k][None], tree)
     kwargs = {name: (pick(v, i), pick(v_, j)) for name, (v, v_) in
               arrays.items()}
-    kernel = kernel_fn(pick(x, i), pick(x, j), 'ndk', diffusion_time=(tau, tau_),
-                       **kwargs, **dict(static_kwargs))
+    kernel = kernel_fn(pick(x, i), pick(x, j), 'ndk',
+                       diffusion_time=(tau, tau_), **kwargs,
+                       **dict(static_kwargs))
     return to_matrix(kernel)[at_i, at_j]
 
   at_times = jax.vmap(on_one, (None,) * 5 + (0, 0))

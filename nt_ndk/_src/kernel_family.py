@@ -66,8 +66,9 @@ class _Axis(NamedTuple):
 
   def to_series(self, values: np.ndarray) -> np.ndarray:
     """Chebyshev coefficients, along the first axis, from values at points."""
-    return np.linalg.solve(self.basis(self.points()),
-                           values.reshape((self.size, -1))).reshape(values.shape)
+    series = np.linalg.solve(self.basis(self.points()),
+                             values.reshape((self.size, -1)))
+    return series.reshape(values.shape)
 
 
 class KernelFamily(NamedTuple):
@@ -114,7 +115,7 @@ class KernelFamily(NamedTuple):
     return series * self.size(tau_)[..., None, None]
 
   def phi(self, tau, tau_, at_earlier=None) -> np.ndarray:
-    r""":math:`\varphi_r(\tau, \tau')` for :math:`\tau \ge \tau'`, `[..., R]`."""
+    r""":math:`\varphi_r(\tau, \tau')`, :math:`\tau \ge \tau'`, `[..., R]`."""
     if at_earlier is None:
       at_earlier = self.at_earlier(np.asarray(tau_))
     basis = self.lag.basis(np.asarray(tau) - tau_) * self.size(tau)[..., None]

@@ -293,7 +293,8 @@ def _choose_pairs(a: np.ndarray, b: np.ndarray,
   others = angle[cosine < 1 - 1e-10]
   low, high = (others.min(), others.max()) if others.size else (0., 0.)
   levels = low + (high - low) * np.append([0., 1.], rng.uniform(size=size))
-  extreme_a, extreme_b = ([np.argmin(v), np.argmax(v)] for v in (norm_a, norm_b))
+  extreme_a, extreme_b = ([np.argmin(v), np.argmax(v)]
+                          for v in (norm_a, norm_b))
   return np.unique(
       [np.unravel_index(np.argmin(np.abs(angle - level)), angle.shape)
        for level in levels] +
@@ -358,9 +359,9 @@ class _Predictor:
     if dtype == jnp.float32 and rtol < _FLOAT32_RTOL:
       self._rtol = _FLOAT32_RTOL
       warnings.warn(
-          f'In float32 the tolerance of `get="ndk"` is {_FLOAT32_RTOL:g} instead'
-          f' of {rtol:g}. For more, call `jax.config.update("jax_enable_x64", '
-          'True)` first.')
+          f'In float32 the tolerance of `get="ndk"` is {_FLOAT32_RTOL:g} '
+          f'instead of {rtol:g}. For more, call '
+          '`jax.config.update("jax_enable_x64", True)` first.')
 
     # Outputs along trace axes are columns; all others are rows.
     ndim = y_train.ndim
@@ -451,8 +452,10 @@ class _Predictor:
       self._include(x_test, kwargs)
     self._solve(np.max(tau, initial=0.))
 
-    solver, flat = self._solver, tau.ravel()
-    inside = flat <= solver.ends[-1]
+    # What is later than the trajectory, which ends where it has settled.
+    solver, flat, end = self._solver, tau.ravel(), self._solver.ends[-1]
+    inside = flat <= end * (1 + 1e-6)
+    flat = np.minimum(flat, end)
     rows = len(self._y) if x_test is None else (
         _length(x_test) * int(np.prod(self._locations)))
     out = np.empty((flat.size, rows, self._y.shape[1]))
@@ -471,7 +474,9 @@ class _Predictor:
 
   @property
   def _family_tol(self) -> float:
-    return .1 * self._rtol * self._tightening
+    # Kernels carry rounding errors.
+    return max(.1 * self._rtol * self._tightening,
+               200 * float(jnp.finfo(self._y.dtype).eps))
 
   def _build(self):
     """Compresses the kernels, computes them, and prepares the solver."""
@@ -565,8 +570,9 @@ class _Predictor:
         self._extra.append((extra, pairs - [_length(self._x_train), 0]))
         self._build()
     warnings.warn(
-        f'Kernels between test and training data are off by a relative '
-        f'{self._test_error:.1e}; predictions may be less accurate than `rtol`.')
+        'Kernels between test and training data have a relative error of '
+        f'{self._test_error:.1e}; predictions may be less accurate than '
+        '`rtol`.')
 
   def _solve(self, tau: float):
     if self._solver is None:

@@ -80,7 +80,8 @@ class _Collocation(NamedTuple):
     x, weights = legendre.leggauss(stages + 3)
     gauss = (1 + x) / 2
     lagrange = (gauss[:, None]**powers) @ monomials
-    return cls(points, monomials, smoothing, gauss, weights[:, None] / 2 * lagrange)
+    return cls(points, monomials, smoothing, gauss,
+               weights[:, None] / 2 * lagrange)
 
   def lagrange(self, x) -> np.ndarray:
     """Lagrange polynomials at `x`, `x.shape + (stages,)`."""
