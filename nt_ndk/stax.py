@@ -149,7 +149,7 @@ _WEIGHTS_DOC = """
 def _document(layer_fn):
   """Puts the arguments of the weight process before NT's documentation."""
   stock = getattr(_nt, layer_fn.__name__)
-  summary, rest = stock.__doc__.split('\n', 1)
+  summary, rest = (stock.__doc__ or '\n').split('\n', 1)
   layer_fn.__doc__ = summary + _WEIGHTS_DOC + rest
   return layer_fn
 

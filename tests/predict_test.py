@@ -178,6 +178,35 @@ class TrajectoryTest(parameterized.TestCase):
     self.assertTrue(np.isfinite(got).all())
     np.testing.assert_allclose(got[:2], got[4:], rtol=0, atol=1e-6)
 
+  def test_test_inputs_unlike_the_training_inputs(self):
+    # Kernels over time are fitted anew when new inputs need it.
+    x, y, z = data()
+    z, layers, temperature = 4. * z, description('erf', 1, 2., 1.), 1e-2
+    kernel = lambda *args: reference.two_time_kernels(*args, layers).ndk
+    t = np.array([1., 30., 200.])
+    _, want = reference.volterra_mean(kernel, x, y, z, temperature, t)
+    predict_fn = ensemble(network(layers), x, y, temperature)
+    before = predict_fn(t=t * y.size, get='ndk')
+    got = predict_fn(t=t * y.size, x_test=z, get='ndk')
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * rms(y))
+    np.testing.assert_allclose(predict_fn(t=t * y.size, get='ndk'), before,
+                               rtol=0, atol=1e-4 * rms(y))
+
+  def test_float32_warns_and_keeps_its_word(self):
+    x, y, z = data(8)
+    t = np.geomspace(.1, 1e5, 20)
+    kernel_fn = network(description(s0=2.))
+    want = ensemble(kernel_fn, x, y, 1e-2)(t=t, x_test=z, get='ndk')
+    jax.config.update('jax_enable_x64', False)
+    try:
+      with self.assertWarnsRegex(UserWarning, 'float32.*0.001'):
+        predict_fn = ensemble(kernel_fn, x, y, 1e-2)
+      got = predict_fn(t=t, x_test=z, get='ndk')
+    finally:
+      jax.config.update('jax_enable_x64', True)
+    self.assertEqual(got.dtype, jnp.float32)
+    self.assertLess(np.abs(got - want).max(), 10. * 1e-3 * rms(y))
+
   def test_memory_of_the_past_matters(self):
     # Neither the NTK nor the NNGP predictor explains the middle of learning.
     x, y, z = data()

@@ -113,7 +113,7 @@ def _residual(factors, y, inner, memory, x):
 def _precondition(evecs, inverse, residual):
   n, s, k = residual.shape
   z = (evecs.T @ residual.reshape((n, s * k))).reshape((n, s, k))
-  z = jnp.einsum('nij,njk->nik', inverse, z)
+  z = jnp.sum(inverse[..., None] * z[:, None], 2)
   return (evecs @ z.reshape((n, s * k))).reshape((n, s, k))
 
 
@@ -141,7 +141,7 @@ def _decompose(factors, phi):
   """
   n = len(factors)
   matrices = factors.reshape((n, -1, n))
-  mean = jnp.einsum('r,nrm->nm', phi, matrices)
+  mean = sum(p * matrices[:, r] for r, p in enumerate(phi))
   mean = (mean + mean.T) / 2
   evals, evecs = jnp.linalg.eigh(mean)
   evals = jnp.maximum(evals, 0.)
