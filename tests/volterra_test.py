@@ -96,20 +96,23 @@ class VolterraTest(parameterized.TestCase):
     self.assertGreater(slope, 3.)
     self.assertLess(errors[-1], 1e-6)
 
-  def test_cusp_alone(self):
-    # rho + c int (t - t')^(1/2) rho = 1 is solved by a Mittag-Leffler series.
+  @parameterized.parameters(1e-5, 1e-7, 1e-9)
+  def test_cusp_alone(self, rtol):
+    # rho + int (t - t')^(1/2) rho = 1 is solved by a Mittag-Leffler series.
+    # The cusp lies next to panels and inside them.
     class Root(Memory):
       def phi(self, tau, tau_, at_earlier=None):
         return np.sqrt(np.maximum(tau - tau_, 0.))[..., None]
 
     solve = volterra.VolterraSolver(Root(), jnp.ones((1, 1)), jnp.ones((1, 1)),
-                                    1., rtol=1e-7, max_step=.5)
+                                    1., rtol=rtol, max_step=.5)
     solve.extend(2.)
-    t = np.linspace(.1, 2., 9)
-    k = np.arange(40)
+    t = np.linspace(.1, 2., 40)
+    k = np.arange(60)
     z = -scipy.special.gamma(1.5) * t[:, None]**1.5
     want = np.sum(z**k / scipy.special.gamma(1.5 * k + 1), 1)
-    np.testing.assert_allclose(solve.solution(t)[:, 0, 0], want, atol=1e-6)
+    np.testing.assert_allclose(solve.solution(t)[:, 0, 0], want, rtol=0,
+                               atol=.1 * rtol)
 
   def test_extension_is_the_same_solution(self):
     at_once, _, _ = solver([.1, 10.], rtol=1e-6)
