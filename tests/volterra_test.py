@@ -8,6 +8,8 @@ right-hand side 1, the integral is `c / (c + 1) (1 - exp(-(c + 1) t))` in each
 eigenvector, `c = gamma g` (one linear layer, in diffusion time).
 """
 
+from unittest import mock
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
@@ -136,6 +138,12 @@ class VolterraTest(parameterized.TestCase):
     self.assertLess(
         np.abs(solve.integral(matrix, solve.ends[-1:])[0] -
                gamma * matrix @ limit).max(), 3 * rtol)
+
+  def test_unsolved_equations_are_no_solution(self):
+    with mock.patch.multiple(volterra, _MAX_ITERATIONS=0, _MAX_PANELS=30):
+      solve, _, _ = solver([1., 1e3], rtol=1e-6)
+      with self.assertRaisesRegex(ArithmeticError, 'rtol'):
+        solve.extend(1.)
 
   def test_starts_at_the_right_hand_side(self):
     solve, matrix, _ = solver([1., 2.], rtol=1e-5)

@@ -137,6 +137,15 @@ class TimeScales(NamedTuple):
   slow: float
 
 
+def _positive(equal: np.ndarray) -> np.ndarray:
+  """Kernels of inputs with themselves, which must be positive."""
+  if not np.all(equal > 0):
+    raise ValueError('The kernel must be positive for every input with itself,'
+                     f' but is as small as {np.min(equal):.1e}. Leave out inputs '
+                     'that are zero, or give the first layer a bias, `b_std`.')
+  return equal
+
+
 def time_scales(kernel: SampleKernel, points: np.ndarray,
                 tol: float) -> TimeScales:
   """Finds the time scales of a kernel that is known through its values only.
@@ -156,12 +165,8 @@ def time_scales(kernel: SampleKernel, points: np.ndarray,
   pairs = np.stack(np.meshgrid(points, points), -1).reshape((-1, 2))
   at = lambda t, t_: kernel(pairs, np.stack([t, t_], 1))
   equal, since_start = at(tau, tau), at(tau, np.zeros_like(tau))
-  size = np.sqrt(equal[:, pairs[:, 0] == pairs[:, 1]])
+  size = np.sqrt(_positive(equal[:, pairs[:, 0] == pairs[:, 1]]))
   size = (size[:, :, None] * size[:, None, :]).reshape((len(tau), -1))
-  if not np.all(size > 0):
-    raise ValueError('The kernel must be positive for every input with itself, '
-                     f'but is as small as {np.min(size):.1e}. Leave out inputs '
-                     'that are zero, or give the first layer a bias, `b_std`.')
   largest = lambda x, scale: np.max(np.abs(x) / scale, 1)
   moved_equal = largest(equal - equal[0], size[0])
   moved_lag = largest(since_start - since_start[0], size[0])
@@ -235,7 +240,7 @@ def _tabulate(kernel: SampleKernel, pairs: np.ndarray, earlier: _Axis,
     values = kernel(pairs, tau.reshape((-1, 2)))
     values = values.reshape(tau.shape[:2] + (-1,))
     equal = kernel(np.stack([points, points], 1), np.stack([t_, t_], 1))
-    log_equal = np.log(equal) / 2
+    log_equal = np.log(_positive(equal)) / 2
     point, log_time = np.mean(log_equal, 0), np.mean(log_equal, 1)
     point -= np.mean(point)
     log_size = earlier.to_series(log_time)

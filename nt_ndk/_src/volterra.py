@@ -24,7 +24,6 @@ many decades, and Radau IIA damps the fast ones (stiff accuracy).
    eigenbasis of one equal-time kernel.
 """
 
-import functools
 import time
 from typing import Callable, NamedTuple, Optional, Protocol
 
@@ -310,7 +309,7 @@ class VolterraSolver:
     self.stats['eigendecompositions'] += 1
 
   def _solve_panel(self, past: np.ndarray, inner: np.ndarray):
-    """Collocation values `[n, stages, k]`, and the number of iterations."""
+    """Collocation values `[n, stages, k]`, iterations, and what is left."""
     dtype = self._y.dtype
     memory = _memory(self._pad(past), self._rho)
     inner = jnp.asarray(inner, dtype)
@@ -326,8 +325,9 @@ class VolterraSolver:
     directions = []
     for iteration in range(_MAX_ITERATIONS):
       z = _precondition(self._evecs, inverse, residual)
-      if max(float(_rms(z)), float(_rms(residual))) <= tol:
-        return x + z, iteration
+      left = float(_rms(residual))
+      if max(float(_rms(z)), left) <= tol:
+        return x + z, iteration, left / self._scale
       q = _panel_operator(self._factors, inner, z)
       self.stats['products'] += 1
       for z_, q_ in directions:
@@ -338,7 +338,7 @@ class VolterraSolver:
       directions.append((z, q))
       size = jnp.vdot(q, residual)
       x, residual = x + size * z, residual - size * q
-    return x, _MAX_ITERATIONS
+    return x, _MAX_ITERATIONS, float(_rms(residual)) / self._scale
 
   @property
   def _last(self) -> jax.Array:
@@ -353,14 +353,15 @@ class VolterraSolver:
     tau, past, inner = self._panel_weights(step)
     if self._basis_at is None:
       self._refresh_basis()
-    x, iterations = self._solve_panel(past, inner)
+    x, iterations, left = self._solve_panel(past, inner)
     if iterations >= 18 and self._basis_at != self.ends[-1]:
       self._refresh_basis()
     jump = self._last - jnp.tensordot(
         x, jnp.asarray(self._collocation.lagrange(0.), x.dtype), ((1,), (0,)))
     # Integrated over the panel, where the polynomial is better than here.
     error = float(_jump_size(jump, self._evecs, self._strength))
-    error /= self._scale
+    # Equations that were not solved count as an error.
+    error = max(error / self._scale, left)
     return tau, np.concatenate([past, inner], -1), x, error
 
   def _accept(self, tau, weights, x, error):
@@ -388,7 +389,7 @@ class VolterraSolver:
       progress: called with the time reached after every panel.
 
     Raises:
-      ArithmeticError: if no step is small enough.
+      ArithmeticError: if no step is small enough, or too many are needed.
     """
     begin = time.perf_counter()
     tau = min(tau, self._kernel.tau_max)
@@ -411,11 +412,15 @@ class VolterraSolver:
       if error > tol and self._fixed_step is None:
         self.stats['rejected'] += 1
         self._step = step * max(.2, factor)
-        if start + self._step <= start or self.stats['panels'] > _MAX_PANELS:
+        if start + self._step <= start:
           raise ArithmeticError(
               f'No step at diffusion time {start:.3e} reaches the tolerance; '
               'use float64 or a larger `rtol`.')
         continue
+      if self.stats['panels'] >= _MAX_PANELS:
+        raise ArithmeticError(
+            f'Diffusion time {tau:.3e} is out of reach: {_MAX_PANELS} steps '
+            f'led to {start:.3e}. Use float64 or a larger `rtol`.')
       self._accept(*panel, error)
       self._step = step * min(2.5, factor)
       if self._limit is not None and self.ends[-1] >= self._limit_from:
