@@ -140,9 +140,10 @@ class TimeScales(NamedTuple):
 def _positive(equal: np.ndarray) -> np.ndarray:
   """Kernels of inputs with themselves, which must be positive."""
   if not np.all(equal > 0):
-    raise ValueError('The kernel must be positive for every input with itself,'
-                     f' but is as small as {np.min(equal):.1e}. Leave out inputs '
-                     'that are zero, or give the first layer a bias, `b_std`.')
+    raise ValueError(
+        'The kernel must be positive for every input with itself, but is as '
+        f'small as {np.min(equal):.1e}. Leave out inputs that are zero, or '
+        'give the first layer a bias, `b_std`.')
   return equal
 
 
