@@ -104,7 +104,7 @@ GlobalSelfAttention = _layers.stock(_nt.GlobalSelfAttention)
 
 @functools.wraps(_nt.serial)
 def serial(*layers):
-  return _layers.combined(_nt.serial, layers, list)
+  return _layers.combined(_nt.serial, layers, list, in_series=True)
 
 
 @functools.wraps(_nt.parallel)

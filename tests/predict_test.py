@@ -314,10 +314,6 @@ class InterfaceTest(parameterized.TestCase):
       self.assertGreater(stats[name], 0)
     self.assertBetween(stats['estimated_error'], 0., 1e-4)
 
-  def test_covariance_is_not_implemented(self):
-    with self.assertRaises(NotImplementedError):
-      self.predict_fn(t=1., get='ndk', compute_cov=True)
-
 
 class RefusalsTest(parameterized.TestCase):
 

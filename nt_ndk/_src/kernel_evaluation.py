@@ -28,15 +28,14 @@ def _compiled(kernel_fn):
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled_on_pairs(kernel_fn, static_kwargs):
-  """NDK of pairs of inputs at pairs of times, `[pairs, times]`."""
+def _compiled_on_pairs(kernel_fn, get, static_kwargs):
+  """Kernel of pairs of inputs at pairs of times, `[pairs, times]`."""
 
   def on_one(x, arrays, locations, i, j, tau, tau_):
     (i, at_i), (j, at_j) = (divmod(k, locations) for k in (i, j))
     pick = lambda tree, k: jax.tree_util.tree_map(lambda a: a[k][None], tree)
-    kwargs = {name: (pick(v, i), pick(v_, j)) for name, (v, v_) in
-              arrays.items()}
-    kernel = kernel_fn(pick(x, i), pick(x, j), 'ndk',
+    kwargs = {name: (pick(v, i), pick(v, j)) for name, v in arrays.items()}
+    kernel = kernel_fn(pick(x, i), pick(x, j), get,
                        diffusion_time=(tau, tau_), **kwargs,
                        **dict(static_kwargs))
     return to_matrix(kernel)[at_i, at_j]
@@ -45,7 +44,8 @@ def _compiled_on_pairs(kernel_fn, static_kwargs):
   return jax.jit(jax.vmap(at_times, (None, None, None, 0, 0, None, None)))
 
 
-def _length(x) -> int:
+def length(x) -> int:
+  """Number of samples."""
   return len(jax.tree_util.tree_leaves(x)[0])
 
 
@@ -58,6 +58,10 @@ class KernelEvaluator:
   """A kernel function at two times, with the training data.
 
   Attributes:
+    x_train: training inputs.
+    locations: number of outputs of a sample that are correlated, i.e. the size
+      of its output without trace axes.
+    arrays: keyword arguments that have a part for the inputs, that part.
     evaluations: number of train-train kernels computed so far.
   """
 
@@ -67,55 +71,94 @@ class KernelEvaluator:
     Args:
       kernel_fn: kernel function that takes `diffusion_time`.
       x_train: training inputs.
-      locations: number of outputs of a sample that are correlated, i.e. the
-        size of its output without trace axes.
+      locations: see above.
       **kwargs: passed to `kernel_fn`. Tuples of two arrays belong to the first
         and the second inputs.
     """
     pure = layers.is_pure(kernel_fn)
+    self._stock_kernel_fn = kernel_fn
     self._kernel_fn = _compiled(kernel_fn) if pure else kernel_fn
-    self._x_train = x_train
-    self._locations = locations
     self._kwargs = kwargs
+    self.x_train, self.locations = x_train, locations
+    self.arrays = {k: v[0] for k, v in kwargs.items() if _is_pair(v)}
     self.evaluations = 0
 
     # Samples need no splitting: they go to the network's own kernel function.
-    self._arrays = {k: v for k, v in kwargs.items() if _is_pair(v)}
-    self._on_pairs = _compiled_on_pairs(
-        getattr(kernel_fn, 'two_time_kernel_fn', kernel_fn),
+    self._on_pairs = lambda get: _compiled_on_pairs(
+        getattr(kernel_fn, 'two_time_kernel_fn', kernel_fn), get,
         tuple((k, v) for k, v in kwargs.items() if not _is_pair(v)))
     pixels = np.prod(jax.tree_util.tree_leaves(x_train)[0].shape[1:-1],
                      dtype=float)
     self._room = int(np.clip(_SAMPLE_BYTES / (8 * pixels**2), 16, 2**14))
 
+  def with_keywords(self, **kwargs) -> 'KernelEvaluator':
+    """The same with more keyword arguments."""
+    return KernelEvaluator(self._stock_kernel_fn, self.x_train, self.locations,
+                           **self._kwargs, **kwargs)
+
+  def joined(self, x, arrays) -> 'KernelEvaluator':
+    """The same with more inputs, and what belongs to them."""
+    join = lambda a, b: jax.tree_util.tree_map(
+        lambda a, b: jnp.concatenate([a, b]), a, b)
+    pairs = {k: 2 * (join(v, arrays[k]),) for k, v in self.arrays.items()}
+    return KernelEvaluator(self._stock_kernel_fn, join(self.x_train, x),
+                           self.locations, **{**self._kwargs, **pairs})
+
   def _evaluate(self, x1, x2, get: str, tau1, tau2, kwargs) -> jax.Array:
     dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
     # One value for each sample: `nt.batch` splits these with the inputs.
-    times = tuple(jnp.broadcast_to(jnp.asarray(tau, dtype), (_length(x),))
+    times = tuple(jnp.broadcast_to(jnp.asarray(tau, dtype), (length(x),))
                   for tau, x in ((tau1, x1), (tau2, x2)))
     return self._kernel_fn(x1, x2, get, diffusion_time=times, **kwargs)
 
   def train_train(self, get: str, tau1: float, tau2: float) -> jax.Array:
     """Kernel of all training data, as a matrix."""
     self.evaluations += 1
-    x = self._x_train
+    x = self.x_train
     return to_matrix(self._evaluate(x, x, get, tau1, tau2, self._kwargs))
+
+  def _test_kwargs(self, second: bool, test_kwargs):
+    kwargs = dict(self._kwargs)
+    for name, value in test_kwargs.items():
+      if _is_pair(value):
+        value = value[0], value[0] if second else kwargs[name][1]
+      kwargs[name] = value
+    return kwargs
 
   def test_train(self, x_test, get: str, tau1: float, tau2: float,
                  **test_kwargs) -> jax.Array:
-    """Kernel of test and training data, as a matrix."""
-    kwargs = dict(self._kwargs)
-    for name, value in test_kwargs.items():
-      kwargs[name] = ((value[0], kwargs[name][1]) if _is_pair(value) else value)
-    return to_matrix(self._evaluate(x_test, self._x_train, get, tau1, tau2,
-                                    kwargs))
+    """Kernel of test inputs at `tau1` and training data at `tau2`."""
+    return to_matrix(self._evaluate(x_test, self.x_train, get, tau1, tau2,
+                                    self._test_kwargs(False, test_kwargs)))
 
-  def sample(self, pairs: np.ndarray, tau: np.ndarray) -> np.ndarray:
-    """NDK of a few pairs of samples at many pairs of times.
+  def test_test(self, x_test, get: str, tau1: float, tau2: float,
+                **test_kwargs) -> jax.Array:
+    """Kernel of test inputs at `tau1` and at `tau2`."""
+    return to_matrix(self._evaluate(x_test, x_test, get, tau1, tau2,
+                                    self._test_kwargs(True, test_kwargs)))
+
+  def test_sample(self, x_test, pairs: np.ndarray, tau: np.ndarray,
+                  **test_kwargs) -> np.ndarray:
+    """Covariance of pairs of test inputs at pairs of times, see `sample`."""
+    kwargs = {k: 2 * (v[0],) if _is_pair(v) else v for k, v in
+              self._test_kwargs(True, test_kwargs).items()}
+    return KernelEvaluator(self._stock_kernel_fn, x_test, self.locations,
+                           **kwargs).sample(pairs, tau, 'nngp')
+
+  def variances(self, x_test, tau: np.ndarray, **test_kwargs) -> np.ndarray:
+    """Equal-time covariance of test inputs with themselves, `[Q, m]`."""
+    rows = np.arange(length(x_test) * self.locations)
+    return self.test_sample(x_test, np.stack([rows, rows], 1),
+                            np.stack([tau, tau], 1), **test_kwargs)
+
+  def sample(self, pairs: np.ndarray, tau: np.ndarray,
+             get: str = 'ndk') -> np.ndarray:
+    """Kernel of a few pairs of samples at many pairs of times.
 
     Args:
       pairs: `[P, 2]`, rows of the train-train matrix.
       tau: `[Q, 2]`, times of the two.
+      get: `"ndk"` or `"nngp"`.
 
     Returns:
       `[Q, P]`.
@@ -129,8 +172,9 @@ class KernelEvaluator:
       some = pad(tau[q:q + times], times)
       for p in range(0, len(pairs), width):
         few = pad(pairs[p:p + width], width)
-        ndk = self._on_pairs(self._x_train, self._arrays, self._locations,
-                             few[:, 0], few[:, 1], some[:, 0], some[:, 1])
+        kernel = self._on_pairs(get)(
+            self.x_train, self.arrays, self.locations, few[:, 0], few[:, 1],
+            some[:, 0], some[:, 1])
         block = out[q:q + times, p:p + width]
-        block[:] = np.asarray(ndk).T[:block.shape[0], :block.shape[1]]
+        block[:] = np.asarray(kernel).T[:block.shape[0], :block.shape[1]]
     return out

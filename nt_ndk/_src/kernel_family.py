@@ -106,6 +106,10 @@ class KernelFamily(NamedTuple):
   def cusp_width(self) -> float:
     return self.lag.width
 
+  @property
+  def early_width(self) -> float:
+    return self.earlier.width
+
   def size(self, tau: np.ndarray) -> np.ndarray:
     return np.exp(self.earlier.basis(tau) @ self.log_size)
 
@@ -120,6 +124,13 @@ class KernelFamily(NamedTuple):
       at_earlier = self.at_earlier(np.asarray(tau_))
     basis = self.lag.basis(np.asarray(tau) - tau_) * self.size(tau)[..., None]
     return np.einsum('...b,...br->...r', basis, at_earlier)
+
+  def phi_rows(self, tau, tau_, at_earlier=None) -> np.ndarray:
+    r"""The same for many later times `[E, L]` of each earlier one, `[E]`."""
+    if at_earlier is None:
+      at_earlier = self.at_earlier(tau_)
+    basis = self.lag.basis(tau - tau_[:, None]) * self.size(tau)[..., None]
+    return basis @ at_earlier
 
 
 class TimeScales(NamedTuple):

@@ -136,7 +136,8 @@ def random_weights(
                        None if b_std is None else bias.prior_std)
 
   @nt_stax.requires(**stock_kernel_fn.input_req)
-  def kernel_fn(k: nt.Kernel, *, diffusion_time=None, **kwargs) -> nt.Kernel:
+  def kernel_fn(k: nt.Kernel, *, diffusion_time=None, readout_freeze=None,
+                **kwargs) -> nt.Kernel:
     if diffusion_time is None:
       if starts_at_unit_std:
         return stock_kernel_fn(k, **kwargs)
@@ -150,6 +151,15 @@ def random_weights(
       raise ValueError('Kernels at two times need `parameterization="ntk"`: '
                        'under `parameterization="standard"` the relaxation '
                        'time of a weight depends on the width.')
+
+    frozen = jnp.inf if readout_freeze is None else readout_freeze
+    clock1, clock2 = jnp.minimum(tau1, frozen), jnp.minimum(tau2, frozen)
+
+    def response(process, tau, tau_):
+      # Frozen weights no longer respond.
+      moves = jnp.minimum(tau, tau_) <= frozen
+      return jnp.where(moves, process.response(jnp.minimum(tau, frozen),
+                                               jnp.minimum(tau_, frozen)), 0.)
 
     linear = linear_fn(k, **kwargs)
     constant = (None if b_std is None else
@@ -170,17 +180,18 @@ def random_weights(
         return None
       ndim = linear.nngp.ndim
       times = _to_axis(tau1, 0, ndim), _to_axis(tau2, 1, ndim)
+      clocks = _to_axis(clock1, 0, ndim), _to_axis(clock2, 1, ndim)
       A_ndk = linear.ntk - linear.nngp
-      out = W_std**2 * (weight.autocovariance(*times) * A_ndk +
-                        weight.response(*times) * linear.nngp)
+      out = W_std**2 * (weight.autocovariance(*clocks) * A_ndk +
+                        response(weight, *times) * linear.nngp)
       if constant is not None:
-        out += b_std**2 * bias.response(*times) * constant.nngp
+        out += b_std**2 * response(bias, *times) * constant.nngp
       return out
 
     axis_ = 0 if k.diagonal_batch else 1
-    return linear.replace(cov1=covariance('cov1', tau1, tau1, axis_),
-                          cov2=covariance('cov2', tau2, tau2, axis_),
-                          nngp=covariance('nngp', tau1, tau2, 1),
+    return linear.replace(cov1=covariance('cov1', clock1, clock1, axis_),
+                          cov2=covariance('cov2', clock2, clock2, axis_),
+                          nngp=covariance('nngp', clock1, clock2, 1),
                           ntk=ndk())
 
   return init_fn, apply_fn, kernel_fn
@@ -255,7 +266,8 @@ def _evaluate(kernel_fn, x1, x2, get, **kwargs):
   return out
 
 
-def _public(triple, *, weights_move: bool, keywords: Optional[frozenset[str]]):
+def _public(triple, *, weights_move: bool, keywords: Optional[frozenset[str]],
+            readout: Optional[str] = None):
   """Adds checked diffusion times and `get="ndk"` to a layer of NT.
 
   Args:
@@ -263,6 +275,8 @@ def _public(triple, *, weights_move: bool, keywords: Optional[frozenset[str]]):
     weights_move: whether random weights are taken care of, in this layer or in
       those that it is made of.
     keywords: keyword arguments that `kernel_fn` accepts; `None` for any.
+    readout: `None` if the layer has no random weights, "known" if it has a last
+      layer of them, "unknown" if there are several that could be the last.
 
   Returns:
     `(init_fn, apply_fn, kernel_fn)`.
@@ -271,8 +285,17 @@ def _public(triple, *, weights_move: bool, keywords: Optional[frozenset[str]]):
 
   @functools.wraps(stock_kernel_fn)
   def kernel_fn(x1_or_kernel, x2=None, get=None, *, diffusion_time=None,
-                **kwargs):
-    unknown = set(kwargs) - (set(kwargs) if keywords is None else keywords)
+                readout_freeze=None, **kwargs):
+    if readout_freeze is not None and readout is not None:
+      if readout == 'unknown':
+        raise ValueError(
+            '`readout_freeze` needs a network with one last layer of weights, '
+            'the readout, but several branches of this one end in layers of '
+            'weights. Join them, then end the network in a layer such as '
+            '`Dense`.')
+      kwargs['readout_freeze'] = readout_freeze
+    unknown = set(kwargs) - {'readout_freeze'} - (
+        set(kwargs) if keywords is None else keywords)
     if unknown:
       raise TypeError(f'`kernel_fn` got unknown keyword arguments '
                       f'{sorted(unknown)}; it takes `diffusion_time` and '
@@ -297,6 +320,7 @@ def _public(triple, *, weights_move: bool, keywords: Optional[frozenset[str]]):
 
   kernel_fn.two_time_kernel_fn = kernel_fn
   kernel_fn.keywords = keywords
+  kernel_fn.readout = readout
   return init_fn, apply_fn, kernel_fn
 
 
@@ -378,12 +402,13 @@ def weighted(layer_fn):
   @functools.wraps(layer_fn)
   def new_layer_fn(*args, **kwargs):
     return _public(nt_stax.layer(layer_fn)(*args, **kwargs), weights_move=True,
-                   keywords=_KEYWORDS)
+                   keywords=_KEYWORDS, readout='known')
 
   return new_layer_fn
 
 
-def combined(combine, layers: Sequence[Any], gather: Callable[[Any], Any]):
+def combined(combine, layers: Sequence[Any], gather: Callable[[Any], Any],
+             in_series: bool = False):
   """Combines layers, each of them sound at two times or refused there.
 
   Args:
@@ -391,6 +416,7 @@ def combined(combine, layers: Sequence[Any], gather: Callable[[Any], Any]):
     layers: `(init_fn, apply_fn, kernel_fn)` triples, also stock ones of NT.
     gather: arranges what belongs to each layer as `init_fn` arranges the
       parameters.
+    in_series: whether the last layer with weights comes after all others.
 
   Returns:
     `(init_fn, apply_fn, kernel_fn)`.
@@ -398,8 +424,29 @@ def combined(combine, layers: Sequence[Any], gather: Callable[[Any], Any]):
   layers = [l if is_two_time(l[2]) else
             _public(l, weights_move=False, keywords=None) for l in layers]
   keywords = [l[2].keywords for l in layers]
+  weighted_layers = [i for i, l in enumerate(layers) if l[2].readout]
+  if not weighted_layers:
+    readout = None
+  elif in_series:
+    *others, last = weighted_layers
+    readout = layers[last][2].readout
+    for i in others:
+      layers[i] = (*layers[i][:2], _never_frozen(layers[i][2]))
+  else:
+    readout = 'unknown'
   init_fn, apply_fn, kernel_fn = _public(
       combine(*layers), weights_move=True,
-      keywords=None if None in keywords else _KEYWORDS)
+      keywords=None if None in keywords else _KEYWORDS, readout=readout)
   init_fn.prior_std = gather([getattr(l[0], 'prior_std', ()) for l in layers])
   return init_fn, apply_fn, kernel_fn
+
+
+def _never_frozen(kernel_fn):
+  """A layer that is not the readout."""
+
+  @functools.wraps(kernel_fn)
+  def hidden_kernel_fn(*args, readout_freeze=None, **kwargs):
+    del readout_freeze
+    return kernel_fn(*args, **kwargs)
+
+  return hidden_kernel_fn

@@ -25,16 +25,17 @@ many decades, and Radau IIA damps the fast ones (stiff accuracy).
 """
 
 import time
-from typing import Callable, NamedTuple, Optional, Protocol
+from typing import Callable, Optional, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nt_ndk._src import quadrature
+
 _MAX_ITERATIONS = 60
 _MAX_PANELS = 4000
 _LEADING = 64  # Eigenvectors that the preconditioner treats one by one.
-_NEAR = np.polynomial.legendre.leggauss(16)
 
 
 class TimeKernel(Protocol):
@@ -47,45 +48,6 @@ class TimeKernel(Protocol):
 
   def phi(self, tau, tau_, at_earlier=None) -> np.ndarray:
     """Functions of time at `tau >= tau_`, with a trailing axis `[R]`."""
-
-
-class _Collocation(NamedTuple):
-  """Radau IIA points on [0, 1], and their Lagrange polynomials.
-
-  Attributes:
-    points: `[stages]`.
-    monomials: `[stages, stages]`, Lagrange polynomials by powers.
-    smoothing: largest integral, up to a collocation point, of the polynomial
-      that is 0 at the collocation points and 1 at 0.
-    gauss: `[q]`, Gauss points on [0, 1] for integrals over a panel.
-    gauss_weights: `[q, stages]`, their weights times Lagrange polynomials.
-  """
-  points: np.ndarray
-  monomials: np.ndarray
-  smoothing: float
-  gauss: np.ndarray
-  gauss_weights: np.ndarray
-
-  @classmethod
-  def radau(cls, stages: int) -> '_Collocation':
-    legendre = np.polynomial.legendre
-    x = np.sort(legendre.legroots([0] * (stages - 1) + [-1, 1]).real)
-    points = (1 + x) / 2
-    points[-1] = 1.
-    powers = np.arange(stages)
-    monomials = np.linalg.inv(points[:, None]**powers)
-    error = np.polynomial.Polynomial.fromroots(points)
-    smoothing = np.max(np.abs(error.integ()(points) / error(0.)))
-    x, weights = legendre.leggauss(stages + 3)
-    gauss = (1 + x) / 2
-    lagrange = (gauss[:, None]**powers) @ monomials
-    return cls(points, monomials, smoothing, gauss,
-               weights[:, None] / 2 * lagrange)
-
-  def lagrange(self, x) -> np.ndarray:
-    """Lagrange polynomials at `x`, `x.shape + (stages,)`."""
-    powers = np.arange(len(self.points))
-    return (np.asarray(x)[..., None]**powers) @ self.monomials
 
 
 @jax.jit
@@ -231,7 +193,7 @@ class VolterraSolver:
     self._limit_from = limit_from
     self._max_step = max_step
     self._fixed_step = fixed_step
-    self._collocation = _Collocation.radau(stages)
+    self._collocation = quadrature.Collocation.radau(stages)
     self._scale = max(float(jnp.sqrt(jnp.mean(y**2))), 1e-300)
 
     n, k = y.shape
@@ -265,17 +227,12 @@ class VolterraSolver:
     Returns:
       `[R, s, stages]`.
     """
-    x, w = _NEAR
-    width = self._kernel.cusp_width
-    u1 = np.arcsinh(np.sqrt(np.maximum(tau - high, 0.) / width))[:, None]
-    u0 = np.arcsinh(np.sqrt((tau - low) / width))[:, None]
-    u = u1 + (u0 - u1) * (1 + x) / 2
-    lag = width * np.sinh(u)**2
-    jacobian = width * np.sinh(2 * u) * (u0 - u1) / 2 * w
+    lag, weights = quadrature.cusp_rule(tau - high, tau - low,
+                                        self._kernel.cusp_width)
     tau_ = np.maximum(tau[:, None] - lag, low)
     phi = self._kernel.phi(tau[:, None], tau_)
     polynomials = self._collocation.lagrange((tau_ - start) / step)
-    return np.einsum('iq,iqr,iqj->rij', jacobian, phi, polynomials)
+    return np.einsum('iq,iqr,iqj->rij', weights, phi, polynomials)
 
   def _panel_weights(self, step: float):
     """Weights of the past points and of the points of a new panel."""

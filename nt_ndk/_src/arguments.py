@@ -1,0 +1,132 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments of predictors: what is accepted, and what is said otherwise."""
+
+from typing import Optional
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nt_ndk._src import layers
+from nt_ndk._src.kernel_evaluation import KernelEvaluator
+
+
+def canonicalize_get(get) -> tuple[str, ...]:
+  names = ('ndk', 'ntk', 'nngp') if get is None else (
+      (get,) if isinstance(get, str) else tuple(get))
+  names = tuple(name.lower() for name in names)
+  if not names or not set(names) <= {'ndk', 'ntk', 'nngp'} or (
+      len(set(names)) < len(names)):
+    raise ValueError('`get` must be "ndk", "ntk", "nngp", a tuple of different '
+                     f'ones of these, or `None` for all, got {get!r}.')
+  return names
+
+
+def canonicalize_time(t) -> Optional[np.ndarray]:
+  if t is None:
+    return None
+  t = np.asarray(t, float)
+  if np.any(np.isnan(t)) or np.any(t < 0):
+    raise ValueError('Times `t` must be numbers and not negative, got '
+                     f'{t[np.isnan(t) | (t < 0)].ravel()[:3]}. `None` is '
+                     'equilibrium.')
+  return t
+
+
+def canonicalize_finite_time(t) -> np.ndarray:
+  t = canonicalize_time(t)
+  if t is None or not np.all(np.isfinite(t)):
+    raise ValueError('Both times must be finite numbers, got '
+                     f'{t}. For equilibrium pass two late times.')
+  return t
+
+
+def check_number(name: str, value, low: float, strict: bool):
+  if isinstance(value, jax.core.Tracer):
+    raise TypeError(f'`{name}` must be a number, got a traced value; build the '
+                    'predictor outside of `jax.jit`.')
+  if not (np.ndim(value) == 0 and np.isreal(value)):
+    raise TypeError(f'`{name}` must be a real number, got {value!r}.')
+  if not (np.isfinite(value) and (value > low or value == low and not strict)):
+    raise ValueError(f'`{name}` must be finite and {">" if strict else ">="} '
+                     f'{low:g}, got {value!r}.')
+
+
+def check_data(x, y):
+  leaves = jax.tree_util.tree_leaves(x)
+  if not leaves or not all(np.ndim(a) >= 2 for a in leaves):
+    raise ValueError('`x_train` must be arrays of shape `(n, ..., channels)`, '
+                     f'got shapes {[np.shape(a) for a in leaves]}.')
+  if np.ndim(y) < 2:
+    raise ValueError('`y_train` must have shape `(n, ..., k)`, got '
+                     f'{np.shape(y)}. One output is `y_train[:, None]`.')
+  n = len(y)
+  if any(len(a) != n for a in leaves):
+    raise ValueError(f'`x_train` and `y_train` must have as many samples, got '
+                     f'{[len(a) for a in leaves]} and {n}.')
+  if np.size(y) == 0:
+    raise ValueError('There must be at least one training sample and one '
+                     f'output, got `y_train` of shape {np.shape(y)}.')
+  if n**2 > np.iinfo(np.int32).max:
+    raise ValueError(
+        f'A kernel of {n} x {n} samples has more than 2**31 - 1 entries, the '
+        f'most that can be indexed. Use at most {int(2**15.5)} samples.')
+  for name, a in [('x_train', a) for a in leaves] + [('y_train', y)]:
+    if not bool(jnp.all(jnp.isfinite(jnp.asarray(a)))):
+      raise ValueError(f'`{name}` must be finite, but has NaN or infinity.')
+
+
+def check_kernel_fn(kernel_fn, x, kwargs):
+  """Raises unless the kernel depends on `diffusion_time`."""
+  if layers.is_two_time(kernel_fn):
+    return
+  remedy = ('Build the network with `nt_ndk.stax` in place of '
+            '`neural_tangents.stax`; a wrapper must pass `diffusion_time` on.')
+  try:
+    evaluator = KernelEvaluator(kernel_fn, x, 1, **kwargs)
+    zero = np.zeros(1, int)
+    start, later = (evaluator.sample(zero, zero, np.array([tau]), np.zeros(1))
+                    for tau in (0., 1e10))
+  except Exception as e:  # pylint: disable=broad-exception-caught
+    raise ValueError('`kernel_fn` must take `get="ndk"` and `diffusion_time=`'
+                     f'`(tau1, tau2)`, but raised {e!r}. {remedy}') from e
+  if np.allclose(start, later):
+    raise ValueError('`kernel_fn` does not depend on `diffusion_time`. ' +
+                     remedy)
+
+
+def canonicalize_trace_axes(trace_axes, ndim: int) -> tuple[int, ...]:
+  """Negative axes of `y_train`, sorted."""
+  axes = (trace_axes,) if isinstance(trace_axes, int) else tuple(trace_axes)
+  if not all(-ndim <= a < ndim for a in axes):
+    raise ValueError(f'`trace_axes` must be axes of `y_train`, which has {ndim}'
+                     f', got {trace_axes}.')
+  out = tuple(sorted(a % ndim - ndim for a in axes))
+  if -ndim in out:
+    raise ValueError('`trace_axes` must not contain the batch axis 0 of '
+                     f'`y_train`, got {trace_axes} for {ndim} axes.')
+  return out
+
+
+def check_compute_cov(compute_cov):
+  if not (isinstance(compute_cov, (bool, np.bool_)) or compute_cov == 'diag'):
+    raise ValueError('`compute_cov` must be `False`, `True` or "diag" (variances'
+                     f' only), got {compute_cov!r}.')
+
+
+def check_test_data(x_test, x_train):
+  """Raises unless test inputs are finite and like the training inputs."""
+  shapes = lambda x: jax.tree_util.tree_map(lambda a: np.shape(a)[1:], x)
+  if (jax.tree_util.tree_structure(x_test) !=
+      jax.tree_util.tree_structure(x_train)) or (
+          shapes(x_test) != shapes(x_train)):
+    raise ValueError('`x_test` must be like `x_train` but for the number of '
+                     f'samples; a sample of it has shape {shapes(x_test)}, one '
+                     f'of `x_train` {shapes(x_train)}.')
+  for a in jax.tree_util.tree_leaves(x_test):
+    if not len(a):
+      raise ValueError('`x_test` must have at least one sample, got shape '
+                       f'{np.shape(a)}.')
+    if not bool(jnp.all(jnp.isfinite(jnp.asarray(a)))):
+      raise ValueError('`x_test` must be finite, but has NaN or infinity.')

@@ -1,0 +1,225 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""A network's two-time kernel on its data, compressed in time when needed."""
+
+from typing import Any, Callable
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nt_ndk._src import kernel_family
+from nt_ndk._src.kernel_evaluation import KernelEvaluator
+from nt_ndk._src.kernel_evaluation import length
+
+# Pairs of samples on which kernels are compressed, by angle.
+_SAMPLE_PAIRS = 18
+_POOL_SIZE = 1000
+_MAX_FITS = 3
+
+
+def _features(x) -> np.ndarray:
+  """Inputs as one vector for each sample."""
+  return np.concatenate([np.asarray(a, float).reshape((len(a), -1))
+                         for a in jax.tree_util.tree_leaves(x)], 1)
+
+
+def _choose_pairs(a: np.ndarray, b: np.ndarray,
+                  rng: np.random.RandomState) -> np.ndarray:
+  """Pairs of rows at all angles and with extreme norms.
+
+  Args:
+    a: `[n, d]`.
+    b: `[m, d]`.
+    rng: draws pairs.
+
+  Returns:
+    `[P, 2]`, indices of rows of `a` and of `b`.
+  """
+  size = _SAMPLE_PAIRS
+  if len(a) * len(b) <= 2 * size:
+    return np.stack(np.meshgrid(np.arange(len(a)), np.arange(len(b)),
+                                indexing='ij'), -1).reshape((-1, 2))
+
+  norm_a, norm_b = (np.linalg.norm(v, axis=1) for v in (a, b))
+  cosine = a @ b.T / np.maximum(np.outer(norm_a, norm_b), 1e-300)
+  angle = np.arccos(np.clip(cosine, -1, 1))
+  # Exact duplicates are like a point with itself.
+  others = angle[cosine < 1 - 1e-10]
+  low, high = (others.min(), others.max()) if others.size else (0., 0.)
+  levels = low + (high - low) * np.append([0., 1.], rng.uniform(size=size))
+  extreme_a, extreme_b = ([np.argmin(v), np.argmax(v)]
+                          for v in (norm_a, norm_b))
+  return np.unique(
+      [np.unravel_index(np.argmin(np.abs(angle - level)), angle.shape)
+       for level in levels] +
+      list(zip(rng.randint(len(a), size=size // 2),
+               rng.randint(len(b), size=size // 2))) +
+      [(i, j) for i in extreme_a for j in extreme_b], axis=0)
+
+
+def _take(tree, i: np.ndarray):
+  return jax.tree_util.tree_map(lambda a: jnp.asarray(a)[i], tree)
+
+
+class CompressedKernel:
+  r"""NDK or covariance, :math:`\sum_r \varphi_r(\tau, \tau') K_r`.
+
+  The functions of time are fitted on pairs of training samples, when they are
+  first needed. Test samples that are unlike these make it necessary to fit
+  again.
+
+  Attributes:
+    fits: number of fits so far; results of earlier ones are not valid.
+    family: :math:`\varphi_r`, a `KernelFamily`.
+    scales: time scales of the kernel.
+    test_error: error between the latest test and training samples, relative to
+      the kernels at equal times.
+  """
+
+  def __init__(self, evaluator: KernelEvaluator, get: str, rtol: float,
+               eps: float, start: float = 0.):
+    """Fits nothing yet.
+
+    Args:
+      evaluator: of the kernel on the training data.
+      get: `"ndk"` or `"nngp"`.
+      rtol: tolerance of predictions; that of the kernel is a tenth of it.
+      eps: rounding error of kernels.
+      start: time that is called 0.
+    """
+    self._evaluator, self._get, self._start = evaluator, get, start
+    self._rtol, self._eps = rtol, eps
+    self._tightening = 1.
+    self._extra = []  # Test samples on which the kernel has to be right too.
+    self.fits = 0
+    self.test_error = 0.
+    self._family = self._scales = self._factors = None
+
+  @property
+  def family(self) -> kernel_family.KernelFamily:
+    if self._family is None:
+      self._fit()
+    return self._family
+
+  @property
+  def scales(self) -> kernel_family.TimeScales:
+    """Time scales, found on three samples."""
+    if self._scales is None:
+      samples = np.random.RandomState(0).permutation(
+          length(self._evaluator.x_train))[:3]
+      self._scales = kernel_family.time_scales(
+          self._sampler(self._evaluator), samples * self._evaluator.locations,
+          1e-2 * self._rtol)
+    return self._scales
+
+  def factors(self, report: Callable[[int], None] = lambda _: None):
+    """`[n, R * n]`, the matrices :math:`K_r` on the training data.
+
+    Args:
+      report: called with the number of matrices computed so far.
+    """
+    if self._factors is None:
+      out = []
+      for tau in self.family.tau + self._start:
+        out.append(self._evaluator.train_train(self._get, *tau))
+        report(len(out))
+      self._factors = jnp.concatenate(out, 1)
+    return self._factors
+
+  def test_factors(self, x_test, swap: bool = False, **kwargs) -> jax.Array:
+    """`[m, R * n]`, the same between test and training data.
+
+    Args:
+      x_test: test inputs.
+      swap: whether the earlier time is that of the test inputs.
+      **kwargs: of test inputs.
+    """
+    order = slice(None, None, -1 if swap else None)
+    return jnp.concatenate([
+        self._evaluator.test_train(x_test, self._get, *tau[order], **kwargs)
+        for tau in self.family.tau + self._start], 1)
+
+  def tighten(self, factor: float):
+    """Fits again, to a smaller tolerance."""
+    self._tightening *= factor
+    self._fit()
+
+  def use_scales(self, scales: kernel_family.TimeScales):
+    """Takes time scales that are known, rather than find them."""
+    self._scales = scales
+
+  def _sampler(self, evaluator: KernelEvaluator):
+    return lambda pairs, tau: evaluator.sample(pairs, tau + self._start,
+                                               self._get)
+
+  def _fit(self):
+    """Fits the functions of time."""
+    rng = np.random.RandomState(0)
+    evaluator = self._evaluator
+    n, locations = length(evaluator.x_train), evaluator.locations
+    pool = rng.permutation(n)[:_POOL_SIZE]
+    features = _features(_take(evaluator.x_train, pool))
+
+    def choose():
+      # Kernels at different times are not symmetric: pairs in random order.
+      other = rng.permutation(len(pool))
+      i, j = _choose_pairs(features, features[other], rng).T
+      pairs = np.stack([pool[i], pool[other[j]]], 1)
+      itself = rng.permutation(np.unique(pairs))[:_SAMPLE_PAIRS // 2]
+      return np.concatenate([pairs, np.stack([itself, itself], 1)])
+
+    pairs = choose()
+    held_out = np.concatenate([choose() for _ in range(3)])
+    for test, test_train in self._extra:
+      pairs = np.concatenate([pairs, test_train +
+                              [length(evaluator.x_train), 0]])
+      evaluator = evaluator.joined(*test)
+    spread = lambda p: p * locations + rng.randint(locations, size=p.shape)
+    pairs, held_out = spread(pairs), spread(held_out)
+    kernel = self._sampler(evaluator)
+    tol = max(.1 * self._rtol * self._tightening, 200 * self._eps)
+    self._family = kernel_family.fit(kernel, pairs, held_out, self.scales,
+                                     2 * self.scales.slow, tol, rng)
+    self._factors = None
+    self.fits += 1
+
+  def include(self, x_test, arrays: dict[str, Any]):
+    """Makes sure that the kernel is right between test and training data.
+
+    Args:
+      x_test: test inputs.
+      arrays: keyword arguments that have a part for test inputs, that part.
+    """
+    rng = np.random.RandomState(1)
+    evaluator = self._evaluator
+    test, train = (x_test, arrays), (evaluator.x_train, evaluator.arrays)
+    pools = [rng.permutation(length(x))[:_POOL_SIZE] for x, _ in (test, train)]
+    features = [_features(_take(x, pool))
+                for pool, (x, _) in zip(pools, (test, train))]
+
+    def choose():
+      """Test samples of some pairs, and pairs of these and training samples."""
+      i, j = _choose_pairs(*features, rng).T
+      return (_take(test, pools[0][i]),
+              np.stack([np.arange(len(i)), pools[1][j]], 1))
+
+    if self._family is None:
+      self._extra.append(choose())
+      self._fit()
+    for attempt in range(_MAX_FITS):
+      extra, pairs = choose()
+      kernel = self._sampler(evaluator.joined(*extra))
+      joined = pairs + [length(evaluator.x_train), 0]
+      self.test_error = np.max(kernel_family.check(
+          kernel, self._family, joined * evaluator.locations, rng))
+      if self.test_error <= self._rtol:
+        return
+      if attempt < _MAX_FITS - 1:
+        self._extra.append((extra, pairs))
+        self._fit()
+    warnings.warn(
+        'Kernels between test and training data have a relative error of '
+        f'{self.test_error:.1e}; predictions may be less accurate than '
+        '`rtol`.')

@@ -1,0 +1,211 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Covariance of predictions over networks, from rows of the resolvent."""
+
+from typing import Optional
+
+import jax
+import numpy as np
+
+from nt_ndk._src import resolvent
+from nt_ndk._src.compressed_kernel import CompressedKernel
+from nt_ndk._src.problem import Problem
+from nt_ndk._src.resolvent import LowRankKernel
+from nt_ndk._src.resolvent import Resolvent
+
+# Sizes of the coarse grid, tried in turn on a few predictions.
+_SIZES = (8, 12, 16, 20, 24, 32, 48, 64, 96)
+_PROBES = 12
+
+
+def project(covariance: np.ndarray) -> np.ndarray:
+  """The nearest positive semi-definite matrix.
+
+  Covariances are; what a finite tolerance leaves of negative eigenvalues is an
+  error, and without it the matrix is closer to the true one.
+  """
+  evals, evecs = np.linalg.eigh(covariance)
+  if evals[0] >= 0:
+    return covariance
+  root = evecs * np.sqrt(np.maximum(evals, 0.))
+  return root @ root.T
+
+
+class Fluctuations:
+  """Rows of the resolvent at one temperature, for any time and input.
+
+  Attributes:
+    ndk, nngp: compressed kernels.
+    error: estimated error of the latest predictions, relative to their standard
+      deviation without data, or to targets.
+  """
+
+  def __init__(self, problem: Problem, temperature: float,
+               ndk: Optional[CompressedKernel] = None,
+               nngp: Optional[CompressedKernel] = None):
+    """Takes the kernels of `problem`, or others on the same data."""
+    self._problem, self._temperature = problem, temperature
+    self.ndk, self.nngp = ndk or problem.ndk, nngp or problem.nngp
+    self._basis, self._fits = None, None
+    self.error = 0.
+
+  @property
+  def end(self) -> float:
+    """Diffusion time from which on predictions are those of equilibrium."""
+    return max(self.ndk.scales.slow, self.nngp.scales.slow)
+
+  def include(self, x_test, kwargs):
+    """Makes sure that kernels are right between test and training data."""
+    for kernel in (self.ndk, self.nngp):
+      self._problem.include(kernel, x_test, kwargs)
+
+  def resolvent(self, tau: float, size: int) -> Resolvent:
+    """Rows that end at `tau`, with `size` points of the coarse grid."""
+    problem = self._problem
+    ndk, nngp = (LowRankKernel(kernel.family, problem.factors(kernel))
+                 for kernel in (self.ndk, self.nngp))
+    fits = self.ndk.fits, self.nngp.fits
+    if self._fits != fits or (
+        resolvent.coupling(self._basis, ndk, tau) > .1 * problem.rtol):
+      self._basis = resolvent.make_basis(ndk, nngp, tau)
+      self._fits = fits
+    scales = self.ndk.scales
+    return Resolvent(tau, self._temperature, ndk, nngp, self._basis,
+                     problem.rtol, size, 4 * scales.lag, .03 * scales.slow)
+
+  def predictions(self, tau: np.ndarray, x_test, compute_cov,
+                  expected: Optional[np.ndarray] = None, **kwargs):
+    """Mean and covariance of predictions at diffusion times.
+
+    Args:
+      tau: `[T]`, between 0 and `end`.
+      x_test: test inputs, or `None`.
+      compute_cov: `True`, or `"diag"` to compute variances only.
+      expected: `[T, m, k]`, mean predictions, to compare with.
+      **kwargs: of test inputs.
+
+    Returns:
+      `[T, m, k]`, and `[T, m, m]` or variances `[T, m]`.
+    """
+    problem, diagonal = self._problem, compute_cov == 'diag'
+    unique, first, inverse = np.unique(tau, return_index=True,
+                                       return_inverse=True)
+    factors = self.factors(x_test, kwargs)
+    x = problem.x_train if x_test is None else x_test
+    variances = problem.evaluator.variances(x, unique, **kwargs)
+    bar = problem.bar('Covariance', len(unique))
+    means, covariances = [], []
+    self.error, level = 0., 0
+    for i, tau_ in enumerate(unique):
+      mean = np.zeros((len(variances[i]), problem.y.shape[1]))
+      covariance = variances[i]
+      if not diagonal:
+        covariance = np.asarray(problem.evaluator.test_test(
+            x, 'nngp', tau_, tau_, **kwargs), float)
+      if tau_ > 0:
+        rows, level = self.solved(tau_, factors, np.sqrt(variances[i]), level)
+        kernels = self.kernels(rows, factors, rows.times)
+        mean, covariance, error = rows.predictions(
+            *kernels, covariance, np.sqrt(variances[i]), problem.y)
+        self.error = max(self.error, error)
+        if expected is not None:
+          self.error = max(self.error, float(np.max(np.abs(
+              mean - np.asarray(expected[first[i]])))) / problem.y_scale)
+      means.append(mean)
+      covariances.append(np.maximum(covariance, 0.) if diagonal else
+                         project(covariance))
+      bar.to(i + 1)
+    bar.close()
+    return np.stack(means)[inverse], np.stack(covariances)[inverse]
+
+  def factors(self, x_test, kwargs) -> list[np.ndarray]:
+    """Matrices of both kernels between predictions and training data."""
+    return [self._probe_factors(kernel, x_test, kwargs)
+            for kernel in (self.ndk, self.nngp)]
+
+  def _probe_factors(self, kernel, x_test, kwargs) -> np.ndarray:
+    """Kernel matrices of predictions and training data, `[n, R, m]`."""
+    if x_test is None:
+      out = self._problem.factors(kernel)
+    else:
+      out = self._problem.timed(
+          'test', lambda: kernel.test_factors(x_test, **kwargs))
+    return self._to_vectors(out)
+
+  def _to_vectors(self, out: jax.Array) -> np.ndarray:
+    """`[m, R * n]` to `[n, R, m]`."""
+    out = np.asarray(out, float).reshape((len(out), -1, len(self._problem.y)))
+    return np.ascontiguousarray(np.transpose(out))
+
+  def kernels(self, rows: Resolvent, factors, times: np.ndarray):
+    """NDK and covariance of predictions and past training outputs.
+
+    Args:
+      rows: resolvent that ends at the time of the predictions.
+      factors: from `factors`.
+      times: `[C]`, of the training outputs.
+
+    Returns:
+      Two arrays `[n, C, m]`, in the basis of `rows`.
+    """
+    return [np.matmul(kernel.family.phi(rows.tau, times), rows.basis.rotate(
+        factor)) for kernel, factor in zip((self.ndk, self.nngp), factors)]
+
+  def solved(self, tau: float, factors, scale: np.ndarray, level: int = 0):
+    """Resolvent with a grid that is fine enough, and the level of the grid."""
+    m = len(scale)
+    probes = np.unique(np.linspace(0, m - 1, _PROBES).astype(int))
+    some = [factor[:, :, probes] for factor in factors]
+    while True:
+      rows = self.resolvent(tau, _SIZES[level])
+      kappa, _ = self.kernels(rows, some, rows.times)
+      tail = rows.rows(kappa, scale[probes]).tail
+      if tail <= 10 * self._problem.rtol or level == len(_SIZES) - 1:
+        return rows, level
+      level += 1
+
+  def two_time_covariance(self, tau1: float, tau2: float, x_test,
+                          diagonal: bool, **kwargs) -> np.ndarray:
+    """Covariance of predictions at two diffusion times.
+
+    Args:
+      tau1: of the first predictions.
+      tau2: of the second ones, not later.
+      x_test: test inputs, or `None`.
+      diagonal: whether to pair each input with itself only.
+      **kwargs: of test inputs.
+
+    Returns:
+      `[m, m]`, or `[m]`.
+    """
+    problem = self._problem
+    evaluator = problem.evaluator
+    # From `end` on the process is stationary, and forgets within `end`.
+    shift = max(tau2 - self.end, 0.)
+    tau1, tau2 = min(tau1 - shift, 2 * self.end), tau2 - shift
+    x = problem.x_train if x_test is None else x_test
+    rows = np.arange(problem.rows(x_test))
+    prior = (evaluator.test_sample(x, np.stack([rows, rows], 1), np.array(
+        [[tau1, tau2]]), **kwargs)[0] if diagonal else
+             np.asarray(evaluator.test_test(x, 'nngp', tau1, tau2, **kwargs),
+                        float))
+    if tau1 == 0:
+      return prior
+    scale = np.sqrt(evaluator.variances(x, np.array([tau1, tau2]), **kwargs))
+    factors = self.factors(x_test, kwargs)
+
+    def solve(tau, scale):
+      rows, _ = self.solved(tau, factors, scale)
+      kappa, _ = self.kernels(rows, factors, rows.times)
+      return rows, rows.rows(kappa, scale)
+
+    first, first_rows = solve(tau1, scale[0])
+    second = second_rows = cross = None
+    if tau2 > 0:
+      second, second_rows = solve(tau2, scale[1])
+      cross = self.nngp.family.phi(
+          tau1, second.times) @ second.basis.rotate(factors[1])
+    swapped = self.nngp.test_factors(x, swap=True, **kwargs)
+    return first.two_time_covariance(
+        first_rows, tau2, second, second_rows, prior, self._to_vectors(swapped),
+        factors[1], cross)

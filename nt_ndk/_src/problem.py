@@ -1,0 +1,200 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""What all predictors share: data, kernels, equilibrium, shapes."""
+
+import functools
+import time
+from typing import Any, Callable, Optional, Union
+import warnings
+
+import jax
+import jax.numpy as jnp
+from neural_tangents import predict as nt_predict
+import numpy as np
+
+from nt_ndk._src import arguments
+from nt_ndk._src import progress as progress_lib
+from nt_ndk._src.compressed_kernel import CompressedKernel
+from nt_ndk._src.kernel_evaluation import KernelEvaluator
+from nt_ndk._src.kernel_evaluation import length
+
+_FLOAT32_RTOL = 1e-3
+# Test inputs whose joint covariance is computed if only variances are wanted.
+_BLOCK = 64
+
+
+class Problem:
+  """A training set and the two-time kernels of a network on it.
+
+  Attributes:
+    kernel_fn, x_train, y_train, kwargs, trace_axes: as given.
+    y: `[rows, k]`, targets as a matrix. Outputs along trace axes are columns,
+      all others are rows.
+    rtol: tolerance that can be had.
+    dtype: of large arrays.
+    evaluator: kernels on the training data.
+    ndk, nngp: the same, compressed in time.
+    late: a diffusion time at which equilibrium has long been reached.
+    stats: counters and seconds.
+  """
+
+  def __init__(self, kernel_fn, x_train, y_train, trace_axes, rtol: float,
+               progress: bool, kwargs: dict[str, Any]):
+    arguments.check_number('rtol', rtol, 0., strict=True)
+    arguments.check_data(x_train, y_train)
+    arguments.check_kernel_fn(kernel_fn, x_train, kwargs)
+    self.kernel_fn, self.x_train, self.kwargs = kernel_fn, x_train, kwargs
+    self.y_train = y_train = jnp.asarray(y_train)
+    self._progress = progress
+
+    self.dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
+    eps = float(jnp.finfo(self.dtype).eps)
+    self.rtol = float(rtol)
+    if self.dtype == jnp.float32 and rtol < _FLOAT32_RTOL:
+      self.rtol = _FLOAT32_RTOL
+      warnings.warn(
+          f'In float32 the tolerance of `get="ndk"` is {_FLOAT32_RTOL:g} '
+          f'instead of {rtol:g}. For more, call '
+          '`jax.config.update("jax_enable_x64", True)` first.')
+
+    self.trace_axes = arguments.canonicalize_trace_axes(trace_axes,
+                                                        y_train.ndim)
+    last = range(-len(self.trace_axes), 0)
+    y = jnp.moveaxis(y_train, self.trace_axes, last)
+    rows = y_train.ndim - len(self.trace_axes)
+    self._locations, self._trace_shape = y.shape[1:rows], y.shape[rows:]
+    self.y = y.reshape((int(np.prod(y.shape[:rows])), -1)).astype(self.dtype)
+    self.y_scale = max(float(jnp.sqrt(jnp.mean(self.y**2))), 1e-300)
+
+    self.late = float(np.sqrt(jnp.finfo(self.dtype).max))
+    self.evaluator = KernelEvaluator(
+        kernel_fn, x_train, int(np.prod(self._locations)), **kwargs)
+    self.ndk, self.nngp = (CompressedKernel(self.evaluator, get, self.rtol, eps)
+                           for get in ('ndk', 'nngp'))
+    self.stats = dict(kernel_evaluations=0, rank=0, panels=0,
+                      estimated_error=0., estimated_covariance_error=0.,
+                      seconds=dict(compression=0., kernels=0., solver=0.,
+                                   test=0., covariance=0.))
+
+  # Counters.
+
+  def timed(self, part: str, f: Callable[[], Any]):
+    begin = time.perf_counter()
+    out = jax.block_until_ready(f())
+    self.stats['seconds'][part] += time.perf_counter() - begin
+    self.stats['kernel_evaluations'] = self.evaluator.evaluations
+    return out
+
+  def bar(self, description: str, total: float) -> progress_lib.Bar:
+    return progress_lib.Bar(self._progress, description, total)
+
+  # Kernels.
+
+  def factors(self, kernel: CompressedKernel) -> jax.Array:
+    """`[n, R * n]`, matrices of a compressed kernel on the training data."""
+    rank = self.timed('compression', lambda: kernel.family.rank)
+    bar = self.bar('Kernels', rank)
+    out = self.timed('kernels', lambda: kernel.factors(bar.to))
+    bar.close()
+    return out
+
+  def include(self, kernel: CompressedKernel, x_test, kwargs):
+    """Makes sure that a kernel is right between test and training data."""
+    if x_test is not None:
+      arrays = {k: kwargs[k][0] if k in kwargs else v
+                for k, v in self.evaluator.arrays.items()}
+      self.timed('compression', lambda: kernel.include(x_test, arrays))
+
+  def rows(self, x_test) -> int:
+    if x_test is None:
+      return len(self.y)
+    return length(x_test) * self.evaluator.locations
+
+  def check_question(self, x_test, kwargs):
+    """Raises unless test inputs and keyword arguments make sense."""
+    unknown = set(kwargs) - set(self.kwargs)
+    if unknown:
+      raise TypeError(f'`predict_fn` got keyword arguments {sorted(unknown)} '
+                      'that the predictor was not made with.')
+    if x_test is not None:
+      arguments.check_test_data(x_test, self.x_train)
+
+  # Equilibrium.
+
+  @functools.cached_property
+  def prior_kernel(self) -> jax.Array:
+    """Covariance of the training outputs under the prior."""
+    return self.timed('kernels', lambda: self.evaluator.train_train(
+        'nngp', self.late, self.late))
+
+  @functools.lru_cache(maxsize=2)
+  def _posterior(self, temperature: float):
+    return nt_predict.gp_inference(self.prior_kernel, self.y,
+                                   diag_reg=temperature,
+                                   diag_reg_absolute_scale=True)
+
+  def equilibrium(self, temperature: float, x_test, compute_cov=False,
+                  **kwargs):
+    """Posterior under the prior, with the temperature as noise.
+
+    Args:
+      temperature: variance of the noise.
+      x_test: test inputs, or `None`.
+      compute_cov: `False`, `True` or `"diag"`.
+      **kwargs: of test inputs.
+
+    Returns:
+      Mean `[m, k]` and `None`, `[m, m]` or `[m]`.
+    """
+    infer, late = self._posterior(temperature), self.late
+    kernel = (self.prior_kernel if x_test is None else
+              self.evaluator.test_train(x_test, 'nngp', late, late, **kwargs))
+    mean = infer(get='nngp', k_test_train=kernel)
+    if not bool(jnp.all(jnp.isfinite(mean))):
+      raise ArithmeticError(
+          'The covariance of the training outputs under the prior plus '
+          f'temperature {temperature:.1e} is singular to rounding. Leave out '
+          'duplicated inputs, use float64, or a larger temperature.')
+    if not compute_cov:
+      return mean, None
+
+    def covariance(some):
+      """Of a block of test inputs."""
+      if x_test is None:
+        prior = self.prior_kernel[some, some]
+      else:
+        x = jax.tree_util.tree_map(lambda a: a[some], x_test)
+        here = {k: (v[0][some], None) if isinstance(v, tuple) else v
+                for k, v in kwargs.items()}
+        prior = self.evaluator.test_test(x, 'nngp', late, late, **here)
+      size = self.evaluator.locations if x_test is not None else 1
+      rows = slice(some.start * size, some.stop * size)
+      return infer(get='nngp', k_test_train=kernel[rows],
+                   k_test_test=prior).covariance
+
+    m = len(mean) if x_test is None else length(x_test)
+    if compute_cov == 'diag':
+      blocks = [slice(i, min(i + _BLOCK, m)) for i in range(0, m, _BLOCK)]
+      return mean, jnp.maximum(jnp.concatenate(
+          [jnp.diagonal(covariance(block)) for block in blocks]), 0.)
+    return mean, covariance(slice(0, m))
+
+  # Shapes.
+
+  def restore_mean(self, out: jax.Array, t_shape=()) -> jax.Array:
+    """`t_shape + [rows, columns]` to `t_shape + (n, ..., k)`."""
+    n = out.shape[-2] // self.evaluator.locations
+    out = out.reshape(t_shape + (n,) + self._locations + self._trace_shape)
+    return jnp.moveaxis(out, range(-len(self.trace_axes), 0), self.trace_axes)
+
+  def restore_covariance(self, out: jax.Array, t_shape=(),
+                         diagonal: bool = False) -> jax.Array:
+    """To `t_shape + (n, a, ...)`, or `t_shape + (n, n, a, a, ...)` of NT."""
+    n = out.shape[-1] // self.evaluator.locations
+    shape = (n,) + self._locations
+    if diagonal:
+      return out.reshape(t_shape + shape)
+    out = out.reshape(t_shape + 2 * shape)
+    start, size = len(t_shape), len(shape)
+    order = [start + i + j * size for i in range(size) for j in range(2)]
+    return jnp.transpose(out, (*range(start), *order))

@@ -1,0 +1,72 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Collocation points, and integrals over a square-root cusp."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+_CUSP = np.polynomial.legendre.leggauss(16)
+
+
+class Collocation(NamedTuple):
+  """Radau IIA points on [0, 1], and their Lagrange polynomials.
+
+  Attributes:
+    points: `[stages]`.
+    weights: `[stages]`, of the integral over [0, 1].
+    monomials: `[stages, stages]`, Lagrange polynomials by powers.
+    smoothing: largest integral, up to a collocation point, of the polynomial
+      that is 0 at the collocation points and 1 at 0.
+    gauss: `[q]`, Gauss points on [0, 1] for integrals over a panel.
+    gauss_weights: `[q, stages]`, their weights times Lagrange polynomials.
+  """
+  points: np.ndarray
+  weights: np.ndarray
+  monomials: np.ndarray
+  smoothing: float
+  gauss: np.ndarray
+  gauss_weights: np.ndarray
+
+  @classmethod
+  def radau(cls, stages: int) -> 'Collocation':
+    legendre = np.polynomial.legendre
+    x = np.sort(legendre.legroots([0] * (stages - 1) + [-1, 1]).real)
+    points = (1 + x) / 2
+    points[-1] = 1.
+    powers = np.arange(stages)
+    monomials = np.linalg.inv(points[:, None]**powers)
+    error = np.polynomial.Polynomial.fromroots(points)
+    smoothing = np.max(np.abs(error.integ()(points) / error(0.)))
+    x, weights = legendre.leggauss(stages + 3)
+    gauss = (1 + x) / 2
+    lagrange = (gauss[:, None]**powers) @ monomials
+    return cls(points, weights @ lagrange / 2, monomials, smoothing, gauss,
+               weights[:, None] / 2 * lagrange)
+
+  def lagrange(self, x) -> np.ndarray:
+    """Lagrange polynomials at `x`, `x.shape + (stages,)`."""
+    powers = np.arange(len(self.points))
+    return (np.asarray(x)[..., None]**powers) @ self.monomials
+
+
+def cusp_rule(near: np.ndarray, far: np.ndarray, width: float):
+  r"""Quadrature of functions with a square-root cusp at distance 0.
+
+  For :math:`\int_{near}^{far} f(x) dx`, where :math:`f` is smooth in :math:`u`
+  with :math:`x = w \sinh^2 u`: in :math:`\sqrt x`, and on any scale above `w`.
+
+  Args:
+    near: smallest distances from the cusp.
+    far: largest distances.
+    width: :math:`w`.
+
+  Returns:
+    Distances `near.shape + (q,)`, and weights of the same shape.
+  """
+  x, w = _CUSP
+  u1, u0 = (np.arcsinh(np.sqrt(np.maximum(d, 0.) / width))[..., None]
+            for d in (near, far))
+  u = u1 + (u0 - u1) * (1 + x) / 2
+  return (width * np.sinh(u)**2,
+          width * np.sinh(2 * u) * (u0 - u1) / 2 * w)
