@@ -59,7 +59,8 @@ def linear_moments(q1, q2, c):
 MOMENTS = dict(relu=relu_moments, erf=erf_moments, linear=linear_moments)
 
 
-def two_time_kernels(x1, x2, tau1, tau2, layers) -> TwoTime:
+def two_time_kernels(x1, x2, tau1, tau2, layers, readout_time=None,
+                     readout_response=1.) -> TwoTime:
   """Two-time NNGP kernel, NDK and equal-time variances of a dense network.
 
   Args:
@@ -69,43 +70,57 @@ def two_time_kernels(x1, x2, tau1, tau2, layers) -> TwoTime:
       for one time per sample, `(..., 1, 1)` for a batch of times.
     tau2: the same, `(1, n2)` for one time per sample.
     layers: list of `dense(...)` descriptions and names in `MOMENTS`.
+    readout_time: a pair of diffusion times of the last dense layer (weights and
+      bias), if it has a clock of its own; default `(tau1, tau2)`.
+    readout_response: factor of the response of the last dense layer, zero if
+      that layer did not learn at `tau2`; broadcasts as the times.
 
   Returns:
     Four arrays of one shape `(..., n1, n2)`.
   """
   x1, x2 = np.asarray(x1, np.float64), np.asarray(x2, np.float64)
-  tau1, tau2 = np.asarray(tau1, np.float64), np.asarray(tau2, np.float64)
+  clocks = [np.asarray(tau, np.float64)
+            for tau in (tau1, tau2) + tuple(readout_time or (tau1, tau2))]
   n0 = x1.shape[1]
   shape = np.broadcast_shapes(
-      tau1.shape, tau2.shape, (x1.shape[0], x2.shape[0]))
+      (len(x1), len(x2)), np.shape(readout_response), *map(np.shape, clocks))
+  readout = max(i for i, layer in enumerate(layers) if isinstance(layer, dict))
 
-  q1 = np.broadcast_to((x1**2).sum(1)[:, None] / n0, shape)
-  q2 = np.broadcast_to((x2**2).sum(1)[None, :] / n0, shape)
-  c = np.broadcast_to(x1 @ x2.T / n0, shape)
-  d = np.zeros(shape)
+  q1 = (x1**2).sum(1)[:, None] / n0
+  q2 = (x2**2).sum(1)[None, :] / n0
+  c = x1 @ x2.T / n0
+  d = np.zeros_like(c)
 
-  for layer in layers:
+  for i, layer in enumerate(layers):
     if isinstance(layer, str):
       moments = MOMENTS[layer]
       k1, k2 = moments(q1, q1, q1)[0], moments(q2, q2, q2)[0]
       c, slope = moments(q1, q2, c)
       q1, q2, d = k1, k2, slope * d
-    else:
-      scale = layer['W_std']**2
-      s0, s = layer['W_init_std'], layer['W_prior_std']
-      d = scale * (m(tau1, tau2, s0, s) * d + r(tau1, tau2, s) * c)
-      c = scale * m(tau1, tau2, s0, s) * c
-      q1 = scale * m(tau1, tau1, s0, s) * q1
-      q2 = scale * m(tau2, tau2, s0, s) * q2
-      if layer['b_std']:
-        scale = layer['b_std']**2
-        s0, s = layer['b_init_std'], layer['b_prior_std']
-        d = d + scale * r(tau1, tau2, s)
-        c = c + scale * m(tau1, tau2, s0, s)
-        q1 = q1 + scale * m(tau1, tau1, s0, s)
-        q2 = q2 + scale * m(tau2, tau2, s0, s)
+      continue
 
-  return TwoTime(c, d, q1, q2)
+    if i == readout:
+      t1, t2 = clocks[2:]
+      active = np.asarray(readout_response, np.float64)
+    else:
+      t1, t2 = clocks[:2]
+      active = 1.
+
+    scale = layer['W_std']**2
+    s0, s = layer['W_init_std'], layer['W_prior_std']
+    d = scale * (m(t1, t2, s0, s) * d + active * r(t1, t2, s) * c)
+    c = scale * m(t1, t2, s0, s) * c
+    q1 = scale * m(t1, t1, s0, s) * q1
+    q2 = scale * m(t2, t2, s0, s) * q2
+    if layer['b_std']:
+      scale = layer['b_std']**2
+      s0, s = layer['b_init_std'], layer['b_prior_std']
+      d = d + scale * active * r(t1, t2, s)
+      c = c + scale * m(t1, t2, s0, s)
+      q1 = q1 + scale * m(t1, t1, s0, s)
+      q2 = q2 + scale * m(t2, t2, s0, s)
+
+  return TwoTime(*(np.broadcast_to(k, shape) for k in (c, d, q1, q2)))
 
 
 @functools.lru_cache
@@ -212,6 +227,435 @@ def volterra_mean(kernel, x_train, y_train, x_test, temperature, times,
   return mean(x_train), mean(x_test)
 
 
+# Covariances, drift and the diffusive limit. The predictor is a functional of
+# the free network g (section 4 of the theory),
+#
+#   f(x, t) = int b(x, t; s) ds y  +  g(x, t) - int b(x, t; s) g(X, s) ds,
+#
+# so that one function of s for every output time, b, gives mean and covariance.
+# It has layers at s = t, and is found on a mesh that is graded towards s = t.
+
+Response = collections.namedtuple('Response', [
+    'impulse',  # `(m, n)`: part of b at s = time(0), times a delta function.
+    'b',        # `(panels, order, m, n)`: density at the nodes.
+    'ends',     # `(panels + 1,)`: ends of the panels, in a coordinate `a >= 0`.
+    'nodes',    # `(order,)`: nodes in a panel [0, 1].
+    'time',     # function: coordinate `a` -> time `s`, decreasing.
+    'inverse',  # function: time `s` -> coordinate `a`.
+])
+
+
+def _mesh(end, corners, first, longest):
+  """Ends of panels on `[0, end]`, halved until each is short enough.
+
+  A panel is no longer than its distance from the nearest of `corners` (but
+  never shorter than about `first`) and than `longest` (but an eighth of its
+  distance from zero will do, where everything has decayed).
+  """
+  corners = sorted({c for c in corners if 0. <= c <= end})
+
+  def halve(a, b):
+    distance = min(max(a - c, c - b) for c in corners)
+    if b - a <= min(max(distance, first), max(longest, a / 8.)):
+      return [b]
+    return halve(a, (a + b) / 2.) + halve((a + b) / 2., b)
+
+  ends = [0.]
+  for b in sorted({*corners, end} - {0.}):
+    ends += halve(ends[-1], b)
+  return np.array(ends)
+
+
+def _quadrature(edges, kink, count):
+  """Gauss points between `edges`, for functions with a kink or cusp.
+
+  The variable of integration is `v = +-sqrt(|a - kink|)`, in which such
+  functions are smooth on either side of the kink.
+
+  Args:
+    edges: `(S, E)`, ascending, with the kink among them if it is within.
+    kink: `(S,)`.
+    count: number of points between two edges.
+
+  Returns:
+    Points and weights, `(S, E - 1, count)`.
+  """
+  x, weights = np.polynomial.legendre.leggauss(count)
+  v = edges - kink[:, None]
+  v = np.sign(v) * np.sqrt(np.abs(v))
+  length = np.diff(v)[..., None]
+  v = v[:, :-1, None] + length * (1. + x) / 2.
+  return kink[:, None, None] + v * np.abs(v), np.abs(v) * length * weights
+
+
+def _batch(times):
+  """Times as a batch that broadcasts against `(n1, n2)`."""
+  return np.asarray(times)[..., None, None]
+
+
+def _interpolate(b, ends, nodes, a):
+  """The density at `a`.
+
+  Args:
+    b: values at the nodes of each panel, `(..., panels, order, m, n)`.
+    ends: first and last end of each panel, `(..., panels, 2)`.
+    nodes: `(order,)`.
+    a: `(S, panels, Q)`; leading axes of the others broadcast.
+
+  Returns:
+    `(S, panels, Q, m, n)`.
+  """
+  first, last = ends[..., :1], ends[..., 1:]
+  basis = _lagrange(nodes, (a - first) / (last - first))
+  out = basis @ b.reshape(b.shape[:-2] + (-1,))
+  return out.reshape(a.shape + b.shape[-2:])
+
+
+def _solve(kernel, right, ends, order, kind=2):
+  """Solves `b(a) + int_0^a b(a') kernel(a', a) da' = right(a)` by collocation.
+
+  Args:
+    kernel: maps coordinates `(..., 1, 1)` to `(..., n, n)`.
+    right: maps coordinates `(S,)` to `(S, m, n)`.
+    ends: ends of the panels.
+    order: number of Radau points of a panel.
+    kind: 1 to leave out the first term.
+
+  Returns:
+    `b` at the nodes, `(panels, order, m, n)`.
+  """
+  nodes = _radau(order)
+  # The first kind is a differentiation, and less forgiving.
+  count = 3 * order // kind
+  pairs = np.stack([ends[:-1], ends[1:]], 1)
+  b = np.zeros((len(pairs), order) + right(ends[:1]).shape[1:])
+  n = b.shape[-1]
+  for k, (first, last) in enumerate(pairs):
+    at = first + (last - first) * nodes
+    value = right(at)
+
+    if k:
+      edges = np.broadcast_to(ends[:k + 1], (order, k + 1))
+      past, weights = _quadrature(edges, at, count)
+      values = _batch(weights) * kernel(_batch(past), _batch(at[:, None, None]))
+      known = _interpolate(b[:k], pairs[:k], nodes, past)
+      value = value - np.einsum('skqmi,skqij->smj', known, values,
+                                optimize=True)
+
+    edges = np.stack([np.full(order, first), at], 1)
+    past, weights = _quadrature(edges, at, count)
+    values = _batch(weights) * kernel(_batch(past), _batch(at[:, None, None]))
+    basis = _lagrange(nodes, (past - first) / (last - first))
+    matrix = np.einsum('skqp,skqij->sjpi', basis, values, optimize=True)
+    matrix = matrix.reshape(order * n, order * n)
+    if kind == 2:
+      matrix = matrix + np.eye(order * n)
+    value = value.transpose(0, 2, 1).reshape(order * n, -1)
+    solution = np.linalg.solve(matrix, value).reshape(order, n, -1)
+    b[k] = solution.transpose(0, 2, 1)
+  return b
+
+
+def _integral(response):
+  """Integral of `b` over all times, `(m, n)`."""
+  # Integrals of the cardinal polynomials: the weights of the nodes.
+  x, weights = np.polynomial.legendre.leggauss(len(response.nodes))
+  weights = weights / 2. @ _lagrange(response.nodes, (1. + x) / 2.)
+  return response.impulse + np.einsum(
+      'k,p,kpmn->mn', np.diff(response.ends), weights, response.b)
+
+
+def _covariance(nngp, x_train, x1, t1, response1, x2, t2, response2):
+  """Covariance of two functionals of the free network.
+
+  The inner of the two integrals, `Cov[g(x, s), f(x2, t2)]`, is split at `s`,
+  where the covariance of the free network has a kink.
+
+  Args:
+    nngp: `nngp(x, x', s, s')`, the covariance of the free network.
+    x_train: `(n, features)`.
+    x1: `(m1, features)`.
+    t1: time at which g enters `f(x1)` directly.
+    response1: `Response` of `f(x1)`.
+    x2: `(m2, features)`.
+    t2: as `t1`, of `f(x2)`.
+    response2: `Response` of `f(x2)`.
+
+  Returns:
+    `(m1, m2)`.
+  """
+  ends, order = response2.ends, len(response2.nodes)
+  pairs = np.stack([ends[:-1], ends[1:]], 1)
+
+  def inner(x, s):
+    """`Cov[g(x, s), f(x2, t2)]`, `(S, len(x), m2)`, for times `s`, `(S,)`."""
+    batch = _batch(s)
+    out = nngp(x, x2, batch, t2) - np.einsum(
+        'sin,mn->sim', nngp(x, x_train, batch, response2.time(0.)),
+        response2.impulse)
+    if len(pairs) == 0:
+      return out
+    kink = response2.inverse(s)
+    edges = np.broadcast_to(ends, (len(s), len(ends)))
+    inside = np.clip(kink, ends[0], ends[-1])[:, None]
+    edges = np.sort(np.concatenate([edges, inside], 1), 1)
+    owner = np.searchsorted(ends, (edges[:, 1:] + edges[:, :-1]) / 2.) - 1
+    owner = np.clip(owner, 0, len(pairs) - 1)
+    a, weights = _quadrature(edges, kink, 3 * order // 2)
+    values = nngp(x, x_train, _batch(s[:, None, None]),
+                  _batch(response2.time(a)))
+    b = _interpolate(response2.b[owner], pairs[owner], response2.nodes, a)
+    return out - np.einsum('skq,skqin,skqmn->sim', weights, values, b,
+                           optimize=True)
+
+  out = (inner(x1, np.array([t1]))[0]
+         - response1.impulse @ inner(x_train, response1.time(np.zeros(1)))[0])
+  x, weights = np.polynomial.legendre.leggauss(order)
+  x, weights = (1. + x) / 2., weights / 2.
+  for k, (first, last) in enumerate(zip(response1.ends, response1.ends[1:])):
+    at = first + (last - first) * x
+    b = _interpolate(response1.b[k:k + 1], np.array([[first, last]]),
+                     response1.nodes, at[None, None])[0, 0]
+    out = out - (last - first) * np.einsum(
+        'q,qmn,qni->mi', weights, b, inner(x_train, response1.time(at)))
+  return out
+
+
+class _Predictor:
+  """Functionals of the free network that training leads to.
+
+  Args:
+    kernels: see `volterra_covariance`, or `drift_mean` with a `freeze_time`.
+    x_train: `(n, features)`.
+    temperature: `T > 0`.
+    prior_std: smallest prior standard deviation in the network.
+    order: nodes of a panel.
+    refine: divides the length of the panels.
+    freeze_time: time at which the readout is frozen.
+    hidden_learns: whether the other layers learn after that.
+  """
+
+  def __init__(self, kernels, x_train, temperature, prior_std, order, refine,
+               freeze_time=None, hidden_learns=True):
+    self.kernels, self.x_train, self.order = kernels, x_train, order
+    self.temperature, self.freeze_time = temperature, freeze_time
+    self.hidden_learns = hidden_learns
+    fastest = max(
+        np.trace(kernels(x_train, x_train, tau, tau).ndk)
+        for tau in [0., 100. * prior_std**2])
+    relaxation = prior_std**2 / temperature
+    self.first = 1e-3 * min(1. / fastest, relaxation) / refine
+    self.longest = .5 * relaxation / refine
+
+  def two_time(self, x1, x2, t1, t2):
+    """Kernels at training times `t1 >= t2`."""
+    tau1, tau2 = self.temperature * t1, self.temperature * t2
+    if self.freeze_time is None:
+      return self.kernels(x1, x2, tau1, tau2)
+    tau0 = self.temperature * self.freeze_time
+    # Learning stops at `freeze_time` itself, which may be off by rounding.
+    before = t2 < self.freeze_time * (1. - 1e-13)
+    return self.kernels(
+        x1, x2, tau1, tau2,
+        readout_time=(np.minimum(tau1, tau0), np.minimum(tau2, tau0)),
+        readout_response=np.where(before, 1., 0.))
+
+  def nngp(self, x1, x2, t1, t2):
+    return self.two_time(x1, x2, t1, t2).nngp
+
+  def response(self, x, t, corners=()):
+    """`b(x, t; s)`, on a mesh that is also graded towards other `corners`."""
+    end = t if self.hidden_learns else min(t, self.freeze_time)
+    if self.freeze_time is not None:
+      corners = (*corners, self.freeze_time)
+    ends = _mesh(end, [end - c for c in (end, *corners)],
+                 self.first, self.longest) if end > 0. else np.zeros(1)
+    b = _solve(
+        lambda a1, a2: self.two_time(
+            self.x_train, self.x_train, end - a1, end - a2).ndk,
+        lambda a: self.two_time(x, self.x_train, t, end - _batch(a)).ndk,
+        ends, self.order)
+    return Response(np.zeros(b.shape[-2:]), b, ends, _radau(self.order),
+                    lambda a: end - a, lambda s: end - s)
+
+  def mean(self, x, times, y):
+    return np.stack([_integral(self.response(x, t)) @ y for t in times])
+
+  def covariance(self, x, t1, t2):
+    response1 = self.response(x, t1, (t2,))
+    response2 = response1 if t1 == t2 else self.response(x, t2, (t1,))
+    return _covariance(self.nngp, self.x_train, x, t1, response1,
+                       x, t2, response2)
+
+
+def _blocks(matrix, n):
+  """Train-train and test-test blocks."""
+  return matrix[..., :n, :n], matrix[..., n:, n:]
+
+
+def volterra_covariance(kernels, x_train, x_test, temperature, times,
+                        prior_std=1., order=8, refine=1.):
+  """Covariance of the predictor on train and on test data, by brute force.
+
+  For every output time t the Volterra equation of `b(x, t; s)` is solved by
+  collocation on panels in s whose length is proportional to the age `t - s`.
+  The double integral against the covariance of the free network is split where
+  the two times are equal. Kernels are evaluated afresh at every pair of times.
+
+  Args:
+    kernels: `kernels(x1, x2, tau1, tau2)`, as `two_time_kernels`.
+    x_train: `(n, features)`.
+    x_test: `(m, features)`.
+    temperature: `T > 0`.
+    times: 1D array of training times.
+    prior_std: smallest prior standard deviation in the network.
+    order: collocation points per panel.
+    refine: divides the length of the panels.
+
+  Returns:
+    Covariances on train and test data, `(len(times), n or m, n or m)`.
+  """
+  predictor = _Predictor(
+      kernels, x_train, temperature, prior_std, order, refine)
+  x = np.concatenate([x_train, x_test])
+  return _blocks(np.stack([predictor.covariance(x, t, t) for t in times]),
+                 len(x_train))
+
+
+def volterra_covariance_two_times(kernels, x_train, x_test, temperature,
+                                  time1, time2, prior_std=1., order=8,
+                                  refine=1.):
+  """Covariance of the predictor at one time with itself at another time.
+
+  Args:
+    kernels: see `volterra_covariance`.
+    x_train: `(n, features)`.
+    x_test: `(m, features)`.
+    temperature: `T > 0`.
+    time1: training time of the rows.
+    time2: training time of the columns.
+    prior_std: smallest prior standard deviation in the network.
+    order: collocation points per panel.
+    refine: divides the length of the panels.
+
+  Returns:
+    `Cov[f(x, time1), f(x', time2)]` on train and test data, `(n, n)` and
+    `(m, m)`.
+  """
+  predictor = _Predictor(
+      kernels, x_train, temperature, prior_std, order, refine)
+  x = np.concatenate([x_train, x_test])
+  return _blocks(predictor.covariance(x, time1, time2), len(x_train))
+
+
+def drift_mean(kernels, x_train, y_train, x_test, temperature, times,
+               freeze_time, hidden_learns=False, prior_std=1., order=10,
+               refine=1.):
+  """Mean predictor after the readout is frozen.
+
+  The last dense layer stays as it is at `freeze_time`. The other layers go on
+  diffusing, with or without a learning signal. Before `freeze_time`, this is
+  the predictor.
+
+  Args:
+    kernels: `kernels(x1, x2, tau1, tau2, readout_time=..., readout_response=
+      ...)`, as `two_time_kernels`.
+    x_train: `(n, features)`.
+    y_train: `(n, outputs)`.
+    x_test: `(m, features)`.
+    temperature: `T > 0`.
+    times: 1D array of training times.
+    freeze_time: training time at which the readout is frozen.
+    hidden_learns: whether the other layers go on learning.
+    prior_std: smallest prior standard deviation in the network.
+    order: collocation points per panel.
+    refine: divides the length of the panels.
+
+  Returns:
+    Means on train and test data, `(len(times), n or m, outputs)`.
+  """
+  predictor = _Predictor(kernels, x_train, temperature, prior_std, order,
+                         refine, freeze_time, hidden_learns)
+  mean = predictor.mean(np.concatenate([x_train, x_test]), times, y_train)
+  return mean[:, :len(x_train)], mean[:, len(x_train):]
+
+
+def drift_covariance(kernels, x_train, x_test, temperature, times, freeze_time,
+                     hidden_learns=False, prior_std=1., order=8, refine=1.):
+  """Covariance of the predictor after the readout is frozen.
+
+  Args:
+    kernels: see `drift_mean`.
+    x_train: `(n, features)`.
+    x_test: `(m, features)`.
+    temperature: `T > 0`.
+    times: 1D array of training times.
+    freeze_time: training time at which the readout is frozen.
+    hidden_learns: whether the other layers go on learning.
+    prior_std: smallest prior standard deviation in the network.
+    order: collocation points per panel.
+    refine: divides the length of the panels.
+
+  Returns:
+    Covariances on train and test data, `(len(times), n or m, n or m)`.
+  """
+  predictor = _Predictor(kernels, x_train, temperature, prior_std, order,
+                         refine, freeze_time, hidden_learns)
+  x = np.concatenate([x_train, x_test])
+  return _blocks(np.stack([predictor.covariance(x, t, t) for t in times]),
+                 len(x_train))
+
+
+def diffusive_limit(kernels, x_train, y_train, x_test, diffusion_times,
+                    prior_std=1., order=10, refine=1.):
+  """Predictor at `T -> 0` and fixed diffusion time.
+
+  In the limit `b(x, tau; s)` is an impulse at `s = tau`, `P = NDK(x, tau; X,
+  tau) NDK(X, tau; X, tau)^-1`, and a density with a singularity there, found
+  as a function of `v = sqrt(tau - s)` from the equation of the first kind
+
+    P NDK(tau, s) + int_s^tau b(u) NDK(u, s) du = NDK(x, tau; X, s).
+
+  Args:
+    kernels: `kernels(x1, x2, tau1, tau2)`, as `two_time_kernels`.
+    x_train: `(n, features)`.
+    y_train: `(n, outputs)`.
+    x_test: `(m, features)`.
+    diffusion_times: 1D array of diffusion times; zero is just after the
+      gradient-driven phase.
+    prior_std: smallest prior standard deviation in the network.
+    order: collocation points per panel.
+    refine: divides the length of the panels.
+
+  Returns:
+    Mean on train and test data, `(len(diffusion_times), n or m, outputs)`, and
+    covariance on test data, `(len(diffusion_times), m, m)`.
+  """
+  ndk = lambda *args: kernels(*args).ndk
+  nngp = lambda *args: kernels(*args).nngp
+  x = np.concatenate([x_train, x_test])
+  mean, covariance = [], []
+  for tau in np.asarray(diffusion_times, np.float64):
+    impulse = np.linalg.solve(
+        ndk(x_train, x_train, tau, tau), ndk(x, x_train, tau, tau).T).T
+    time = lambda v, tau=tau: tau - v**2
+    ends = _mesh(np.sqrt(tau), [0.], 1e-2 * prior_std / refine,
+                 .2 * prior_std / refine) if tau > 0. else np.zeros(1)
+    b = _solve(
+        lambda v1, v2: ndk(x_train, x_train, time(v1), time(v2)),
+        lambda v: (ndk(x, x_train, tau, time(_batch(v)))
+                   - impulse @ ndk(x_train, x_train, tau, time(_batch(v)))),
+        ends, order, kind=1)
+    response = Response(impulse, b, ends, _radau(order), time,
+                        lambda s, tau=tau: np.sqrt(np.maximum(tau - s, 0.)))
+    mean.append(_integral(response) @ y_train)
+    covariance.append(_covariance(nngp, x_train, x, tau, response,
+                                  x, tau, response))
+  mean = np.stack(mean)
+  return (mean[:, :len(x_train)], mean[:, len(x_train):],
+          _blocks(np.stack(covariance), len(x_train))[1])
+
+
 def scalar_mean(g, y, temperature, t, prior_std=1.):
   """Mean of one sample without a hidden layer; `g = W_std^2 x.x / features`."""
   rate = g + temperature / prior_std**2
@@ -228,3 +672,40 @@ def scalar_variance(g, temperature, t, init_std=1., prior_std=1.):
 def gp_mean(c_train, y, temperature, c_test):
   """Posterior mean of a Gaussian process with noise variance `temperature`."""
   return c_test @ np.linalg.solve(c_train + temperature * np.eye(len(y)), y)
+
+
+
+def gp_covariance(c_train, temperature, c_test_train, c_test):
+  """Posterior covariance of a Gaussian process with noise."""
+  noisy = c_train + temperature * np.eye(len(c_train))
+  return c_test - c_test_train @ np.linalg.solve(noisy, c_test_train.T)
+
+
+def gradient_flow_weights(theta_train, theta_test, t):
+  """`A(t)` of the mean `A y` and of `f(x) = g(x) + A (y - g(X))` at `T = 0`."""
+  rates, modes = np.linalg.eigh(theta_train)
+  return theta_test @ (modes * (-np.expm1(-rates * t) / rates)) @ modes.T
+
+
+def conditioned_covariance(weights, c_train, c_test_train, c_test):
+  """Covariance of `g(x) - weights g(X)`."""
+  cross = weights @ c_test_train.T
+  return c_test - cross - cross.T + weights @ c_train @ weights.T
+
+
+def linear_covariance(x_train, x1, x2, temperature, t1, t2, W_std=1.,
+                      init_std=1., prior_std=1.):
+  """Covariance of `f(x1, t1)` and `f(x2, t2)` without a hidden layer.
+
+  The weights are an Ornstein-Uhlenbeck process, with rate matrix `J^T J + T /
+  prior_std**2` and noise `2 T`.
+  """
+  x_train, x1, x2 = (W_std * x / x_train.shape[1]**.5
+                     for x in (x_train, x1, x2))
+  rates, modes = np.linalg.eigh(x_train.T @ x_train)
+  rates = np.maximum(rates, 0.) + temperature / prior_std**2
+  t = min(t1, t2)
+  variance = temperature / rates
+  variance = variance + (init_std**2 - variance) * np.exp(-2. * rates * t)
+  variance = variance * np.exp(-rates * abs(t1 - t2))
+  return x1 @ (modes * variance) @ modes.T @ x2.T
