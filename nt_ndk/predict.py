@@ -16,4 +16,6 @@ from neural_tangents.predict import gradient_descent_mse_ensemble
 from neural_tangents.predict import max_learning_rate
 from neural_tangents.predict import ODEState
 
+from nt_ndk._src.predict import diffusive_limit_mse_ensemble
 from nt_ndk._src.predict import markov_proximal_mse_ensemble
+from nt_ndk._src.predict import representational_drift_mse_ensemble

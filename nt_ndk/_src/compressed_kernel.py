@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A network's two-time kernel on its data, compressed in time when needed."""
 
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 import warnings
 
 import jax
@@ -59,6 +59,43 @@ def _choose_pairs(a: np.ndarray, b: np.ndarray,
       [(i, j) for i in extreme_a for j in extreme_b], axis=0)
 
 
+def _training_pairs(x, count: int, rng: np.random.RandomState):
+  """Lists of pairs of training samples, each of all kinds, `count` times."""
+  pool = rng.permutation(length(x))[:_POOL_SIZE]
+  features = _features(_take(x, pool))
+  out = []
+  for _ in range(count):
+    # Kernels at different times are not symmetric: pairs in random order.
+    other = rng.permutation(len(pool))
+    i, j = _choose_pairs(features, features[other], rng).T
+    pairs = np.stack([pool[i], pool[other[j]]], 1)
+    itself = rng.permutation(np.unique(pairs))[:_SAMPLE_PAIRS // 2]
+    out.append(np.concatenate([pairs, np.stack([itself, itself], 1)]))
+  return out
+
+
+def compress_at(evaluator: KernelEvaluator, get: str, tau: np.ndarray,
+                tol: float) -> tuple[np.ndarray, list[jax.Array]]:
+  """Compresses a kernel at given pairs of times.
+
+  Args:
+    evaluator: of the kernel on the training data.
+    get: `"ndk"` or `"nngp"`.
+    tau: `[Q, 2]`, pairs of times.
+    tol: tolerance, relative to the largest kernels.
+
+  Returns:
+    Functions of time `[Q, R]`, and `R` matrices on the training data.
+  """
+  rng = np.random.RandomState(0)
+  pairs = np.concatenate(_training_pairs(evaluator.x_train, 2, rng))
+  pairs = pairs * evaluator.locations + rng.randint(evaluator.locations,
+                                                    size=pairs.shape)
+  values = evaluator.sample(pairs, tau, get)
+  chosen, phi = kernel_family.compress(values / np.max(np.abs(values)), tol)
+  return phi, [evaluator.train_train(get, *tau[r]) for r in chosen]
+
+
 def _take(tree, i: np.ndarray):
   return jax.tree_util.tree_map(lambda a: jnp.asarray(a)[i], tree)
 
@@ -71,6 +108,7 @@ class CompressedKernel:
   again.
 
   Attributes:
+    get: `"ndk"` or `"nngp"`.
     fits: number of fits so far; results of earlier ones are not valid.
     family: :math:`\varphi_r`, a `KernelFamily`.
     scales: time scales of the kernel.
@@ -79,7 +117,8 @@ class CompressedKernel:
   """
 
   def __init__(self, evaluator: KernelEvaluator, get: str, rtol: float,
-               eps: float, start: float = 0.):
+               eps: float, start: float = 0.,
+               scales: Optional[kernel_family.TimeScales] = None):
     """Fits nothing yet.
 
     Args:
@@ -88,14 +127,16 @@ class CompressedKernel:
       rtol: tolerance of predictions; that of the kernel is a tenth of it.
       eps: rounding error of kernels.
       start: time that is called 0.
+      scales: time scales, if known.
     """
-    self._evaluator, self._get, self._start = evaluator, get, start
+    self._evaluator, self.get, self._start = evaluator, get, start
     self._rtol, self._eps = rtol, eps
     self._tightening = 1.
     self._extra = []  # Test samples on which the kernel has to be right too.
     self.fits = 0
     self.test_error = 0.
-    self._family = self._scales = self._factors = None
+    self._scales = scales
+    self._family = self._factors = None
 
   @property
   def family(self) -> kernel_family.KernelFamily:
@@ -123,7 +164,7 @@ class CompressedKernel:
     if self._factors is None:
       out = []
       for tau in self.family.tau + self._start:
-        out.append(self._evaluator.train_train(self._get, *tau))
+        out.append(self._evaluator.train_train(self.get, *tau))
         report(len(out))
       self._factors = jnp.concatenate(out, 1)
     return self._factors
@@ -138,7 +179,7 @@ class CompressedKernel:
     """
     order = slice(None, None, -1 if swap else None)
     return jnp.concatenate([
-        self._evaluator.test_train(x_test, self._get, *tau[order], **kwargs)
+        self._evaluator.test_train(x_test, self.get, *tau[order], **kwargs)
         for tau in self.family.tau + self._start], 1)
 
   def tighten(self, factor: float):
@@ -146,32 +187,16 @@ class CompressedKernel:
     self._tightening *= factor
     self._fit()
 
-  def use_scales(self, scales: kernel_family.TimeScales):
-    """Takes time scales that are known, rather than find them."""
-    self._scales = scales
-
   def _sampler(self, evaluator: KernelEvaluator):
     return lambda pairs, tau: evaluator.sample(pairs, tau + self._start,
-                                               self._get)
+                                               self.get)
 
   def _fit(self):
     """Fits the functions of time."""
     rng = np.random.RandomState(0)
-    evaluator = self._evaluator
-    n, locations = length(evaluator.x_train), evaluator.locations
-    pool = rng.permutation(n)[:_POOL_SIZE]
-    features = _features(_take(evaluator.x_train, pool))
-
-    def choose():
-      # Kernels at different times are not symmetric: pairs in random order.
-      other = rng.permutation(len(pool))
-      i, j = _choose_pairs(features, features[other], rng).T
-      pairs = np.stack([pool[i], pool[other[j]]], 1)
-      itself = rng.permutation(np.unique(pairs))[:_SAMPLE_PAIRS // 2]
-      return np.concatenate([pairs, np.stack([itself, itself], 1)])
-
-    pairs = choose()
-    held_out = np.concatenate([choose() for _ in range(3)])
+    evaluator, locations = self._evaluator, self._evaluator.locations
+    pairs, *held_out = _training_pairs(evaluator.x_train, 4, rng)
+    held_out = np.concatenate(held_out)
     for test, test_train in self._extra:
       pairs = np.concatenate([pairs, test_train +
                               [length(evaluator.x_train), 0]])

@@ -207,7 +207,7 @@ def _enough(values: np.ndarray, axis: _Axis, tol: float) -> int:
   return min(int(axis.size * np.clip(growth, 1.25, 2.)), _MAX_NODES)
 
 
-def _compress(rows: np.ndarray, tol: float):
+def compress(rows: np.ndarray, tol: float):
   """Selects rows, and fits all rows by those selected, to a tolerance.
 
   Greedy: each row chosen is the one that is farthest from the span of those
@@ -316,7 +316,7 @@ def fit(kernel: SampleKernel, pairs: np.ndarray, held_out: np.ndarray,
   for _ in range(_MAX_ROUNDS):
     earlier, lag, tau, relative, log_size, time = _tabulate(
         kernel, pairs, earlier, lag, .1 * tol)
-    chosen, phi = _compress(relative.reshape((time.size, -1)), eps)
+    chosen, phi = compress(relative.reshape((time.size, -1)), eps)
     phi = phi / time.reshape(-1)[chosen]
     phi = earlier.to_series(phi.reshape(time.shape + (-1,)))
     phi = np.moveaxis(lag.to_series(np.moveaxis(phi, 1, 0)), 0, 1)

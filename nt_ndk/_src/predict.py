@@ -3,7 +3,7 @@
 """Predictors of infinitely wide networks during and after learning."""
 
 import collections
-from typing import Union
+from typing import Optional, Union
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,8 @@ from neural_tangents import predict as nt_predict
 import numpy as np
 
 from nt_ndk._src import arguments
+from nt_ndk._src.drift import check_readout
+from nt_ndk._src.drift import Drift
 from nt_ndk._src.fluctuations import Fluctuations
 from nt_ndk._src.problem import Problem
 from nt_ndk._src.trajectory import Trajectory
@@ -144,33 +146,20 @@ def markov_proximal_mse_ensemble(
       kernel_fn, x_train, problem.y_train, learning_rate,
       trace_axes=problem.trace_axes, **kernel_fn_train_train_kwargs)
 
-  def gradient_flow(t, x_test, get, compute_cov, **kwargs):
-    """What Neural Tangents knows."""
-    if compute_cov != 'diag':
-      return gradient_flow_fn(t=t, x_test=x_test, get=get,
-                              compute_cov=compute_cov, **kwargs)
-    return _blockwise_variance(gradient_flow_fn, t, x_test, get, problem,
-                               **kwargs)
-
   def learning(t, x_test, compute_cov, **kwargs):
     """Mean, or mean and covariance, at the given temperature."""
-    diagonal = compute_cov == 'diag'
+    t_shape = () if t is None else t.shape
     if t is None:
       mean, covariance = problem.equilibrium(temperature, x_test, compute_cov,
                                              **kwargs)
-      t_shape = ()
     else:
-      tau, t_shape = rate * t.ravel(), t.shape
+      tau = rate * t.ravel()
       mean = trajectory.mean(tau, x_test, **kwargs)
       covariance = compute_cov and problem.timed(
           'covariance', lambda: _covariance(
               problem, fluctuations, temperature, tau, x_test, compute_cov,
               mean, **kwargs))
-    mean = problem.restore_mean(mean, t_shape)
-    if not compute_cov:
-      return mean
-    return nt_predict.Gaussian(mean, problem.restore_covariance(
-        covariance, t_shape, diagonal))
+    return _restore(problem, mean, covariance, t_shape, compute_cov)
 
   def predict_fn(t=None, x_test=None, get=None, compute_cov=False,
                  **kernel_fn_test_test_kwargs):
@@ -222,8 +211,9 @@ def markov_proximal_mse_ensemble(
         out[name] = learning(t, x_test, compute_cov,
                              **kernel_fn_test_test_kwargs)
       else:
-        out[name] = gradient_flow(t, x_test, 'ntk' if name == 'ndk' else name,
-                                  compute_cov, **kernel_fn_test_test_kwargs)
+        out[name] = _gradient_flow(
+            gradient_flow_fn, t, x_test, 'ntk' if name == 'ndk' else name,
+            compute_cov, problem, **kernel_fn_test_test_kwargs)
     if isinstance(get, str):
       return out[names[0]]
     return collections.namedtuple('Gaussians', names)(**out)
@@ -275,8 +265,340 @@ def markov_proximal_mse_ensemble(
   return predict_fn
 
 
+def diffusive_limit_mse_ensemble(
+    kernel_fn,
+    x_train,
+    y_train: jax.Array,
+    trace_axes: Union[int, tuple[int, ...]] = (-1,),
+    rtol: float = 1e-5,
+    progress: bool = False,
+    **kernel_fn_train_train_kwargs):
+  r"""Predicts the slow, diffusive phase of learning at vanishing temperature.
+
+  As the temperature :math:`T` goes to 0 at fixed diffusion time
+  :math:`\tau = T t`, gradient descent is an impulse at :math:`\tau = 0`, and
+  what follows is one curve for all small temperatures:
+
+  .. math::
+    \mathrm{NDK}(X, \tau; X, 0)\, Q + \int_0^\tau \mathrm{NDK}(X, \tau; X,
+    \tau')\, q(\tau')\, d\tau' = Y, \qquad
+    f(x, \tau) = \mathrm{NDK}(x, \tau; X, 0)\, Q + \int_0^\tau
+    \mathrm{NDK}(x, \tau; X, \tau')\, q(\tau')\, d\tau'.
+
+  It starts at the predictor of the NTK at infinite time, with the training
+  targets learned, and ends at the posterior of the NNGP without noise. The
+  limit is that of :func:`markov_proximal_mse_ensemble` (Avidan, Li and
+  Sompolinsky, arXiv:2309.04522); the equations of the first kind are solved for
+  the rows of the resolvent, mean and covariance together. The deviation at a
+  small temperature is of first order in :math:`T`.
+
+  Args:
+    kernel_fn:
+      kernel function of a network made by :mod:`nt_ndk.stax`.
+
+    x_train:
+      training inputs, the batch axis first, no two of them equal.
+
+    y_train:
+      training targets, of shape `(n, ..., k)`.
+
+    trace_axes:
+      axes of `y_train` along which outputs are independent and identically
+      distributed, so that the kernel lacks them.
+
+    rtol:
+      tolerance of the mean, relative to the root mean square of `y_train`, and
+      of the standard deviation, relative to that without data.
+
+    progress:
+      whether to show progress bars (needs `tqdm`).
+
+    **kernel_fn_train_train_kwargs:
+      keyword arguments passed to `kernel_fn`. Tuples of two arrays belong to
+      the first and to the second inputs.
+
+  Returns:
+    A function `predict_fn(diffusion_time=None, x_test=None, compute_cov=False,
+    **kernel_fn_test_test_kwargs)`. Its attribute `stats` tells what the last
+    prediction took.
+
+  Raises:
+    TypeError: if an argument is of the wrong kind.
+    ValueError: if an argument is out of range.
+
+  Example:
+    >>> from jax import random
+    >>> import jax.numpy as jnp
+    >>> from nt_ndk import predict, stax
+    >>> #
+    >>> _, _, kernel_fn = stax.serial(
+    >>>     stax.Dense(512, W_init_std=2.), stax.Relu(), stax.Dense(1))
+    >>> x_train = random.normal(random.PRNGKey(0), (20, 10))
+    >>> y_train = jnp.sign(x_train[:, :1])
+    >>> x_test = random.normal(random.PRNGKey(1), (5, 10))
+    >>> #
+    >>> predict_fn = predict.diffusive_limit_mse_ensemble(
+    >>>     kernel_fn, x_train, y_train)
+    >>> # (30, 5, 1) mean and (30, 5) variance.
+    >>> mean, variance = predict_fn(jnp.linspace(0., 8., 30), x_test, 'diag')
+  """
+  problem = Problem(kernel_fn, x_train, y_train, trace_axes, rtol, progress,
+                    kernel_fn_train_train_kwargs)
+  fluctuations = Fluctuations(problem, 0.)
+  gradient_flow_fn = nt_predict.gradient_descent_mse_ensemble(
+      kernel_fn, x_train, problem.y_train, trace_axes=problem.trace_axes,
+      **kernel_fn_train_train_kwargs)
+
+  def predict_fn(diffusion_time=None, x_test=None, compute_cov=False,
+                 **kernel_fn_test_test_kwargs):
+    """Returns mean (and covariance) of the predictor.
+
+    Args:
+      diffusion_time:
+        a scalar or an array of any shape, temperature times training time. 0
+        means just after gradient descent, `None` is equilibrium.
+
+      x_test:
+        test inputs. `None` means the predictor on the training inputs.
+
+      compute_cov:
+        `True` for the covariance between inputs at each time; `"diag"` for the
+        variance of each input alone.
+
+      **kernel_fn_test_test_kwargs:
+        keyword arguments passed to `kernel_fn`.
+
+    Returns:
+      The mean, of shape `diffusion_time.shape + (n_test, ..., k)`; with
+      `compute_cov`, a `Gaussian(mean, covariance)`.
+
+    Raises:
+      ArithmeticError: if the tolerance is out of reach, or the kernel singular.
+      TypeError: if a keyword argument is unknown.
+      ValueError: if an argument is out of range.
+    """
+    tau = arguments.canonicalize_time(diffusion_time)
+    arguments.check_compute_cov(compute_cov)
+    kwargs = kernel_fn_test_test_kwargs
+    problem.check_question(x_test, kwargs)
+    cov = compute_cov or 'diag'
+    shape = () if tau is None else tau.shape
+    flat = np.full(1, np.inf) if tau is None else tau.ravel()
+    mean, covariance = _allocate(problem, len(flat), x_test, cov)
+    start, late = flat == 0, flat >= fluctuations.end
+    if np.any(start):
+      # Gradient flow at infinite time, in shapes of its own.
+      first = _gradient_flow(gradient_flow_fn, None, x_test, 'ntk', cov,
+                             problem, **kwargs)
+      mean[start] = problem.flatten_mean(first.mean)
+      covariance[start] = problem.flatten_covariance(first.covariance,
+                                                     cov == 'diag')
+    if np.any(late):
+      mean[late], covariance[late] = problem.equilibrium(0., x_test, cov,
+                                                         **kwargs)
+    between = ~(start | late)
+    if np.any(between):
+      fluctuations.include(x_test, kwargs)
+      mean[between], covariance[between] = problem.timed(
+          'covariance', lambda: fluctuations.predictions(
+              flat[between], x_test, cov, **kwargs))
+      problem.stats['estimated_error'] = fluctuations.error
+      problem.stats['estimated_covariance_error'] = fluctuations.error
+    return _restore(problem, mean, covariance, shape, compute_cov)
+
+  predict_fn.stats = problem.stats
+  return predict_fn
+
+
+def representational_drift_mse_ensemble(
+    kernel_fn,
+    x_train,
+    y_train: jax.Array,
+    temperature: float,
+    t_freeze: Optional[float] = None,
+    hidden_learning: bool = False,
+    learning_rate: float = 1.,
+    trace_axes: Union[int, tuple[int, ...]] = (-1,),
+    rtol: float = 1e-5,
+    progress: bool = False,
+    **kernel_fn_train_train_kwargs):
+  r"""Predicts what a frozen readout makes of hidden weights that drift.
+
+  An infinite ensemble learns as in :func:`markov_proximal_mse_ensemble` up to
+  time `t_freeze`. Then its readout, the last layer of weights, is frozen, while
+  the hidden weights go on diffusing under noise and regularisation, without (or
+  with) the learning signal. For `t >= t_freeze` the mean predictor is
+
+  .. math::
+    \langle f(x, t) \rangle = \int_0^{t_{freeze}} \mathrm{NDK}'(x, t; X, s)
+    \big(Y - \langle f(X, s) \rangle\big)\, ds,
+
+  with the readout's time in :math:`\mathrm{NDK}'` stopped at `t_freeze`. At
+  equilibrium this is
+
+  .. math::
+    s^2 K^L(t - t_{freeze}; x, X)\, \big(s^2 K^L(0; X, X) + T\big)^{-1} Y
+
+  with :math:`K^L` the two-time kernel of the last hidden layer (Avidan, Li and
+  Sompolinsky, arXiv:2309.04522; the formula for any `t_freeze`, the covariance,
+  and learning hidden weights go past the paper). Hidden weights that have come
+  to equilibrium and keep learning do not change the distribution of predictions
+  at all.
+
+  Args:
+    kernel_fn:
+      kernel function of a network made by :mod:`nt_ndk.stax`, with hidden
+      weights, and one last layer of weights.
+
+    x_train:
+      training inputs, the batch axis first.
+
+    y_train:
+      training targets, of shape `(n, ..., k)`.
+
+    temperature:
+      :math:`T > 0`.
+
+    t_freeze:
+      time at which the readout is frozen, in the units of
+      :func:`neural_tangents.predict.gradient_descent_mse_ensemble`. `None` is
+      equilibrium.
+
+    hidden_learning:
+      whether the hidden weights keep learning after `t_freeze`.
+
+    learning_rate:
+      factor of time.
+
+    trace_axes:
+      axes of `y_train` along which outputs are independent and identically
+      distributed, so that the kernel lacks them.
+
+    rtol:
+      tolerance of the mean, relative to the root mean square of `y_train`, and
+      of the standard deviation, relative to that without data.
+
+    progress:
+      whether to show progress bars (needs `tqdm`).
+
+    **kernel_fn_train_train_kwargs:
+      keyword arguments passed to `kernel_fn`. Tuples of two arrays belong to
+      the first and to the second inputs.
+
+  Returns:
+    A function `predict_fn(t=None, x_test=None, compute_cov=False,
+    **kernel_fn_test_test_kwargs)`, `t` being the time since `t_freeze`. Its
+    attribute `stats` tells what the last prediction took.
+
+  Raises:
+    TypeError: if an argument is of the wrong kind.
+    ValueError: if an argument is out of range, or the network has no hidden
+      weights or no single last layer of weights.
+
+  Example:
+    >>> from jax import random
+    >>> import jax.numpy as jnp
+    >>> from nt_ndk import predict, stax
+    >>> #
+    >>> _, _, kernel_fn = stax.serial(
+    >>>     stax.Dense(512), stax.Erf(), stax.Dense(1))
+    >>> x_train = random.normal(random.PRNGKey(0), (20, 10))
+    >>> y_train = jnp.sign(x_train[:, :1])
+    >>> x_test = random.normal(random.PRNGKey(1), (5, 10))
+    >>> #
+    >>> predict_fn = predict.representational_drift_mse_ensemble(
+    >>>     kernel_fn, x_train, y_train, temperature=1e-2)
+    >>> # (50, 5, 1) mean predictor, which decays to 0 as `erf` is odd.
+    >>> mean = predict_fn(jnp.linspace(0., 1e4, 50), x_test)
+  """
+  arguments.check_number('temperature', temperature, 0., strict=True)
+  arguments.check_number('learning_rate', learning_rate, 0., strict=True)
+  if t_freeze is not None:
+    arguments.check_number('t_freeze', t_freeze, 0., strict=False)
+  problem = Problem(kernel_fn, x_train, y_train, trace_axes, rtol, progress,
+                    kernel_fn_train_train_kwargs)
+  check_readout(problem)
+  rate = temperature * learning_rate / problem.y_train.size
+  slow = max(problem.ndk.scales.slow, problem.nngp.scales.slow)
+  settled = t_freeze is None or rate * t_freeze >= slow
+  # A time at which equilibrium has been reached to rounding.
+  freeze = 4 * slow if settled else rate * t_freeze
+  frozen = problem.evaluator.with_keywords(readout_freeze=freeze)
+  drift = Drift(problem, float(temperature), freeze, hidden_learning)
+
+  def predict_fn(t=None, x_test=None, compute_cov=False,
+                 **kernel_fn_test_test_kwargs):
+    """Returns mean (and covariance) of the predictor at times after `t_freeze`.
+
+    Args:
+      t:
+        a scalar or an array of any shape, times since `t_freeze`. `None` is
+        infinity.
+
+      x_test:
+        test inputs. `None` means the predictor on the training inputs.
+
+      compute_cov:
+        `True` for the covariance between inputs at each time; `"diag"` for the
+        variance of each input alone.
+
+      **kernel_fn_test_test_kwargs:
+        keyword arguments passed to `kernel_fn`.
+
+    Returns:
+      The mean, of shape `t.shape + (n_test, ..., k)`; with `compute_cov`, a
+      `Gaussian(mean, covariance)`.
+
+    Raises:
+      ArithmeticError: if the tolerance is out of reach.
+      TypeError: if a keyword argument is unknown.
+      ValueError: if an argument is out of range.
+    """
+    t = arguments.canonicalize_time(t)
+    arguments.check_compute_cov(compute_cov)
+    kwargs = kernel_fn_test_test_kwargs
+    problem.check_question(x_test, kwargs)
+    cov = compute_cov or 'diag'
+    shape = () if t is None else t.shape
+    lag = np.full(1, np.inf) if t is None else rate * t.ravel()
+    lag = np.minimum(lag, 4 * slow)  # Nothing changes after that.
+    mean, covariance = _allocate(problem, len(lag), x_test, cov)
+    if not len(lag):
+      pass
+    elif settled and hidden_learning:
+      mean[:], covariance[:] = problem.equilibrium(
+          temperature, x_test, cov, **kwargs)
+    elif settled:
+      for i, d in enumerate(lag):
+        mean[i], covariance[i] = problem.posterior(
+            temperature, frozen, freeze + d, freeze, x_test, cov, **kwargs)
+    else:
+      mean[:], covariance[:] = problem.timed(
+          'covariance', lambda: drift.predictions(lag, x_test, cov, **kwargs))
+    return _restore(problem, mean, covariance, shape, compute_cov)
+
+  predict_fn.stats = problem.stats
+  return predict_fn
+
+
+def _allocate(problem, times: int, x_test, compute_cov):
+  """Room for means `[T, m, k]` and covariances `[T, m, m]` or `[T, m]`."""
+  m = problem.rows(x_test)
+  return (np.empty((times, m, problem.y.shape[1])),
+          np.empty((times, m) if compute_cov == 'diag' else (times, m, m)))
+
+
+def _restore(problem, mean, covariance, t_shape, compute_cov):
+  """Predictions in the shapes of users."""
+  mean = problem.restore_mean(jnp.asarray(mean, problem.dtype), t_shape)
+  if not compute_cov:
+    return mean
+  return nt_predict.Gaussian(mean, problem.restore_covariance(
+      jnp.asarray(covariance, problem.dtype), t_shape, compute_cov == 'diag'))
+
+
 def _covariance(problem, fluctuations, temperature, tau, x_test, compute_cov,
-                mean, **kwargs) -> jax.Array:
+                mean, **kwargs) -> np.ndarray:
   """Covariance `[T, m, m]` or variance `[T, m]` at diffusion times `[T]`."""
   fluctuations.include(x_test, kwargs)
   late = tau >= fluctuations.end
@@ -289,11 +611,14 @@ def _covariance(problem, fluctuations, temperature, tau, x_test, compute_cov,
     _, out[~late] = fluctuations.predictions(
         tau[~late], x_test, compute_cov, mean[~late], **kwargs)
     problem.stats['estimated_covariance_error'] = fluctuations.error
-  return jnp.asarray(out, problem.dtype)
+  return out
 
 
-def _blockwise_variance(predict_fn, t, x_test, get, problem, **kwargs):
-  """Variance from a predictor that computes covariances, in blocks."""
+def _gradient_flow(predict_fn, t, x_test, get, compute_cov, problem, **kwargs):
+  """What Neural Tangents knows, and its variance in blocks of test inputs."""
+  if compute_cov != 'diag':
+    return predict_fn(t=t, x_test=x_test, get=get, compute_cov=compute_cov,
+                      **kwargs)
   x = problem.x_train if x_test is None else x_test
   parts = []
   for start in range(0, len(jax.tree_util.tree_leaves(x)[0]), _BLOCK):

@@ -17,6 +17,7 @@ from nt_ndk._src import progress as progress_lib
 from nt_ndk._src.compressed_kernel import CompressedKernel
 from nt_ndk._src.kernel_evaluation import KernelEvaluator
 from nt_ndk._src.kernel_evaluation import length
+from nt_ndk._src.kernel_evaluation import to_matrix
 
 _FLOAT32_RTOL = 1e-3
 # Test inputs whose joint covariance is computed if only variances are wanted.
@@ -146,9 +147,15 @@ class Problem:
     Returns:
       Mean `[m, k]` and `None`, `[m, m]` or `[m]`.
     """
-    infer, late = self._posterior(temperature), self.late
-    kernel = (self.prior_kernel if x_test is None else
-              self.evaluator.test_train(x_test, 'nngp', late, late, **kwargs))
+    return self.posterior(temperature, self.evaluator, self.late, self.late,
+                          x_test, compute_cov, **kwargs)
+
+  def posterior(self, temperature: float, evaluator: KernelEvaluator,
+                tau: float, train_tau: float, x_test, compute_cov, **kwargs):
+    """The same for test outputs at one time and training outputs at another."""
+    infer = self._posterior(temperature)
+    x = self.x_train if x_test is None else x_test
+    kernel = evaluator.test_train(x, 'nngp', tau, train_tau, **kwargs)
     mean = infer(get='nngp', k_test_train=kernel)
     if not bool(jnp.all(jnp.isfinite(mean))):
       raise ArithmeticError(
@@ -158,26 +165,24 @@ class Problem:
     if not compute_cov:
       return mean, None
 
-    def covariance(some):
+    def covariance(start, stop):
       """Of a block of test inputs."""
-      if x_test is None:
-        prior = self.prior_kernel[some, some]
-      else:
-        x = jax.tree_util.tree_map(lambda a: a[some], x_test)
-        here = {k: (v[0][some], None) if isinstance(v, tuple) else v
-                for k, v in kwargs.items()}
-        prior = self.evaluator.test_test(x, 'nngp', late, late, **here)
-      size = self.evaluator.locations if x_test is not None else 1
-      rows = slice(some.start * size, some.stop * size)
+      some = slice(start, stop)
+      here = {k: (v[0][some], None) if isinstance(v, tuple) else v
+              for k, v in kwargs.items()}
+      prior = evaluator.test_test(
+          jax.tree_util.tree_map(lambda a: a[some], x), 'nngp', tau, tau,
+          **here)
+      rows = slice(start * evaluator.locations, stop * evaluator.locations)
       return infer(get='nngp', k_test_train=kernel[rows],
                    k_test_test=prior).covariance
 
-    m = len(mean) if x_test is None else length(x_test)
-    if compute_cov == 'diag':
-      blocks = [slice(i, min(i + _BLOCK, m)) for i in range(0, m, _BLOCK)]
-      return mean, jnp.maximum(jnp.concatenate(
-          [jnp.diagonal(covariance(block)) for block in blocks]), 0.)
-    return mean, covariance(slice(0, m))
+    m = length(x)
+    if compute_cov != 'diag':
+      return mean, covariance(0, m)
+    variances = [jnp.diagonal(covariance(i, min(i + _BLOCK, m)))
+                 for i in range(0, m, _BLOCK)]
+    return mean, jnp.maximum(jnp.concatenate(variances), 0.)
 
   # Shapes.
 
@@ -186,6 +191,17 @@ class Problem:
     n = out.shape[-2] // self.evaluator.locations
     out = out.reshape(t_shape + (n,) + self._locations + self._trace_shape)
     return jnp.moveaxis(out, range(-len(self.trace_axes), 0), self.trace_axes)
+
+  def flatten_mean(self, mean: jax.Array) -> jax.Array:
+    """`(n, ..., k)` to `[rows, columns]`."""
+    last = range(-len(self.trace_axes), 0)
+    mean = jnp.moveaxis(mean, self.trace_axes, last)
+    return mean.reshape((len(mean) * self.evaluator.locations, -1))
+
+  def flatten_covariance(self, covariance: jax.Array,
+                         diagonal: bool) -> jax.Array:
+    """`(n, a, ...)` to `[rows]`, or `(n, n, a, a, ...)` to `[rows, rows]`."""
+    return covariance.ravel() if diagonal else to_matrix(covariance)
 
   def restore_covariance(self, out: jax.Array, t_shape=(),
                          diagonal: bool = False) -> jax.Array:
