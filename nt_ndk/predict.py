@@ -2,10 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictions during and after learning.
 
-Every public name of :mod:`neural_tangents.predict`, and
-:func:`markov_proximal_mse_ensemble`: the whole learning trajectory, from the
-neural tangent kernel to the neural network Gaussian process, of infinitely wide
-networks with weight decay and noise.
+Every public name of :mod:`neural_tangents.predict`, and for infinitely wide
+networks that learn with weight decay and noise:
+
+1) :func:`markov_proximal_mse_ensemble`: mean and covariance of the predictor
+along the whole learning trajectory, from the neural tangent kernel to the
+neural network Gaussian process, and between two times of it.
+
+2) :func:`diffusive_limit_mse_ensemble`: its slow phase at vanishing
+temperature.
+
+3) :func:`representational_drift_mse_ensemble`: what becomes of it once the
+readout is frozen.
+
+4) :func:`optimal_stopping`: when the expected test error is smallest.
 """
 
 from neural_tangents.predict import Gaussian
@@ -19,3 +29,6 @@ from neural_tangents.predict import ODEState
 from nt_ndk._src.predict import diffusive_limit_mse_ensemble
 from nt_ndk._src.predict import markov_proximal_mse_ensemble
 from nt_ndk._src.predict import representational_drift_mse_ensemble
+from nt_ndk._src.stopping import optimal_stopping
+from nt_ndk._src.stopping import OptimalStopping
+from nt_ndk._src.stopping import Phases

@@ -15,6 +15,7 @@ from nt_ndk._src.drift import check_readout
 from nt_ndk._src.drift import Drift
 from nt_ndk._src.fluctuations import Fluctuations
 from nt_ndk._src.problem import Problem
+from nt_ndk._src.stopping import Phases
 from nt_ndk._src.trajectory import Trajectory
 
 # Test inputs whose joint covariance is computed if only variances are wanted.
@@ -260,8 +261,17 @@ def markov_proximal_mse_ensemble(
     return problem.restore_covariance(
         jnp.asarray(out, problem.dtype), t1.shape, diagonal)
 
+  def phases() -> Phases:
+    """Times that separate the phases of learning."""
+    scales = problem.ndk.scales
+    ntk = problem.evaluator.train_train('ndk', 0., 0.)
+    return Phases(start=.1 * temperature / float(jnp.linalg.norm(ntk)) / rate,
+                  diffusive=scales.lag / rate,
+                  equilibrium=fluctuations.end / rate)
+
   predict_fn.stats = problem.stats
   predict_fn.two_time_covariance = two_time_covariance
+  predict_fn.phases = phases if temperature > 0 else None
   return predict_fn
 
 
