@@ -136,13 +136,18 @@ class CompressedKernel:
     self.fits = 0
     self.test_error = 0.
     self._scales = scales
-    self._family = self._factors = None
+    self._family = self._factors = self._initial = self._latest = None
 
   @property
   def family(self) -> kernel_family.KernelFamily:
     if self._family is None:
       self._fit()
     return self._family
+
+  @property
+  def error(self) -> float:
+    """Largest error found so far, relative to the kernels at equal times."""
+    return max(self.family.error, self.test_error)
 
   @property
   def scales(self) -> kernel_family.TimeScales:
@@ -162,12 +167,20 @@ class CompressedKernel:
       report: called with the number of matrices computed so far.
     """
     if self._factors is None:
-      out = []
-      for tau in self.family.tau + self._start:
+      out = [self.initial]  # The first pair of times.
+      for tau in self.family.tau[1:] + self._start:
         out.append(self._evaluator.train_train(self.get, *tau))
         report(len(out))
       self._factors = jnp.concatenate(out, 1)
     return self._factors
+
+  @property
+  def initial(self) -> jax.Array:
+    """`[n, n]`, the kernel at the first times."""
+    if self._initial is None:
+      self._initial = self._evaluator.train_train(self.get, self._start,
+                                                  self._start)
+    return self._initial
 
   def test_factors(self, x_test, swap: bool = False, **kwargs) -> jax.Array:
     """`[m, R * n]`, the same between test and training data.
@@ -183,8 +196,9 @@ class CompressedKernel:
         for tau in self.family.tau + self._start], 1)
 
   def tighten(self, factor: float):
-    """Fits again, to a smaller tolerance."""
-    self._tightening *= factor
+    """Fits again, with an error smaller than now by a factor."""
+    self._tightening = min(.3 * self._tightening,
+                           factor * self.error / (.1 * self._rtol))
     self._fit()
 
   def _sampler(self, evaluator: KernelEvaluator):
@@ -204,11 +218,21 @@ class CompressedKernel:
     spread = lambda p: p * locations + rng.randint(locations, size=p.shape)
     pairs, held_out = spread(pairs), spread(held_out)
     kernel = self._sampler(evaluator)
-    tol = max(.1 * self._rtol * self._tightening, 200 * self._eps)
+    tol = max(.1 * self._rtol, 200 * self._eps)
+    aim = max(tol * self._tightening, 200 * self._eps)
     self._family = kernel_family.fit(kernel, pairs, held_out, self.scales,
-                                     2 * self.scales.slow, tol, rng)
+                                     2 * self.scales.slow, tol, rng, aim)
     self._factors = None
     self.fits += 1
+    if self._latest is not None:
+      self.test_error = self._error_on(*self._latest)
+
+  def _error_on(self, extra, pairs: np.ndarray) -> float:
+    """Largest error on pairs of test samples and training samples."""
+    joined = pairs + [length(self._evaluator.x_train), 0]
+    return float(np.max(kernel_family.check(
+        self._sampler(self._evaluator.joined(*extra)), self._family,
+        joined * self._evaluator.locations, np.random.RandomState(2))))
 
   def include(self, x_test, arrays: dict[str, Any]):
     """Makes sure that the kernel is right between test and training data.
@@ -234,11 +258,8 @@ class CompressedKernel:
       self._extra.append(choose())
       self._fit()
     for attempt in range(_MAX_FITS):
-      extra, pairs = choose()
-      kernel = self._sampler(evaluator.joined(*extra))
-      joined = pairs + [length(evaluator.x_train), 0]
-      self.test_error = np.max(kernel_family.check(
-          kernel, self._family, joined * evaluator.locations, rng))
+      extra, pairs = self._latest = choose()
+      self.test_error = self._error_on(extra, pairs)
       if self.test_error <= self._rtol:
         return
       if attempt < _MAX_FITS - 1:

@@ -26,12 +26,11 @@ class Drift:
   and from there to 0.
   """
 
-  def __init__(self, problem: Problem, temperature: float, freeze: float,
-               hidden_learning: bool):
+  def __init__(self, problem: Problem, freeze: float, hidden_learning: bool):
     self._problem = problem
     self._freeze, self._hidden_learning = freeze, hidden_learning
     self._evaluator = problem.evaluator.with_keywords(readout_freeze=freeze)
-    self._before = Fluctuations(problem, temperature)
+    self._before = Fluctuations(problem)
     # Weights that froze at a time do not respond at any later one.
     eps = float(jnp.finfo(problem.dtype).eps)
     self._start = freeze * (1 + 8 * eps) + 1e-30
@@ -39,7 +38,7 @@ class Drift:
     for base in (problem.ndk, problem.nngp):
       kernels.append(CompressedKernel(self._evaluator, base.get, problem.rtol,
                                       eps, self._start, base.scales))
-    self._after = Fluctuations(problem, temperature, *kernels)
+    self._after = Fluctuations(problem, *kernels)
 
   def predictions(self, lag: np.ndarray, x_test, compute_cov, **kwargs):
     """Mean and covariance at times after `freeze`.

@@ -32,22 +32,23 @@ def project(covariance: np.ndarray) -> np.ndarray:
 
 
 class Fluctuations:
-  """Rows of the resolvent at one temperature, for any time and input.
+  """Rows of the resolvent, for any time and input.
 
   Attributes:
     ndk, nngp: compressed kernels.
-    error: estimated error of the latest predictions, relative to their standard
-      deviation without data, or to targets.
+    error: estimated error of the latest covariances, relative to those without
+      data.
+    mean_difference: between means computed here and those expected, relative to
+      targets.
   """
 
-  def __init__(self, problem: Problem, temperature: float,
-               ndk: Optional[CompressedKernel] = None,
+  def __init__(self, problem: Problem, ndk: Optional[CompressedKernel] = None,
                nngp: Optional[CompressedKernel] = None):
     """Takes the kernels of `problem`, or others on the same data."""
-    self._problem, self._temperature = problem, temperature
+    self._problem = problem
     self.ndk, self.nngp = ndk or problem.ndk, nngp or problem.nngp
     self._basis, self._fits = None, None
-    self.error = 0.
+    self.error = self.mean_difference = 0.
 
   @property
   def end(self) -> float:
@@ -70,7 +71,7 @@ class Fluctuations:
       self._basis = resolvent.make_basis(ndk, nngp, tau)
       self._fits = fits
     scales = self.ndk.scales
-    return Resolvent(tau, self._temperature, ndk, nngp, self._basis,
+    return Resolvent(tau, problem.temperature, ndk, nngp, self._basis,
                      problem.rtol, size, 4 * scales.lag, .03 * scales.slow)
 
   def predictions(self, tau: np.ndarray, x_test, compute_cov,
@@ -95,7 +96,8 @@ class Fluctuations:
     variances = problem.evaluator.variances(x, unique, **kwargs)
     bar = problem.bar('Covariance', len(unique))
     means, covariances = [], []
-    self.error, level = 0., 0
+    self.error = self.mean_difference = 0.
+    level = 0
     for i, tau_ in enumerate(unique):
       mean = np.zeros((len(variances[i]), problem.y.shape[1]))
       covariance = variances[i]
@@ -107,10 +109,11 @@ class Fluctuations:
         kernels = self.kernels(rows, factors, rows.times)
         mean, covariance, error = rows.predictions(
             *kernels, covariance, np.sqrt(variances[i]), problem.y)
-        self.error = max(self.error, error)
+        self.error = max(self.error, error + 10 * self.nngp.error)
         if expected is not None:
-          self.error = max(self.error, float(np.max(np.abs(
-              mean - np.asarray(expected[first[i]])))) / problem.y_scale)
+          difference = np.abs(mean - np.asarray(expected[first[i]]))
+          self.mean_difference = max(
+              self.mean_difference, float(np.max(difference)) / problem.y_scale)
       means.append(mean)
       covariances.append(np.maximum(covariance, 0.) if diagonal else
                          project(covariance))

@@ -18,7 +18,7 @@ fit is checked on data and times that it has not seen, and refined until the
 tolerance is met.
 """
 
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Optional
 import warnings
 
 import numpy as np
@@ -292,7 +292,8 @@ def check(kernel: SampleKernel, family: KernelFamily, pairs: np.ndarray,
 
 def fit(kernel: SampleKernel, pairs: np.ndarray, held_out: np.ndarray,
         scales: TimeScales, tau_max: float, tol: float,
-        rng: np.random.RandomState) -> KernelFamily:
+        rng: np.random.RandomState,
+        aim: Optional[float] = None) -> KernelFamily:
   """Compresses a family of two-time kernels to a tolerance.
 
   Args:
@@ -304,18 +305,20 @@ def fit(kernel: SampleKernel, pairs: np.ndarray, held_out: np.ndarray,
     tau_max: the largest diffusion time.
     tol: largest allowed error, relative to the kernel at equal times.
     rng: draws the times of the check.
+    aim: error to aim for, if smaller than `tol`.
 
   Returns:
     A `KernelFamily`. Warns if it does not meet `tol`.
   """
+  aim = tol if aim is None else min(aim, tol)
   earlier = _Axis(2 * scales.equal, tau_max, 16, sqrt=False)
   lag = _Axis(scales.lag / 5, tau_max, 48, sqrt=True)
   earlier, lag, *_ = _tabulate(kernel, pairs[::len(pairs) // 6 + 1], earlier,
-                               lag, .1 * tol)
-  family, eps = None, .3 * tol
+                               lag, .1 * aim)
+  family, eps, hopeless = None, .3 * aim, 0
   for _ in range(_MAX_ROUNDS):
     earlier, lag, tau, relative, log_size, time = _tabulate(
-        kernel, pairs, earlier, lag, .1 * tol)
+        kernel, pairs, earlier, lag, .1 * aim)
     chosen, phi = compress(relative.reshape((time.size, -1)), eps)
     phi = phi / time.reshape(-1)[chosen]
     phi = earlier.to_series(phi.reshape(time.shape + (-1,)))
@@ -324,14 +327,21 @@ def fit(kernel: SampleKernel, pairs: np.ndarray, held_out: np.ndarray,
                           lag, np.inf)
     errors = check(kernel, fitted, held_out, rng)
     fitted = fitted._replace(error=np.max(errors))
+    better = family is None or fitted.error < .5 * family.error
     if family is None or fitted.error < family.error:
       family = fitted
-    if fitted.error <= tol:
+    if family.error <= aim:
+      return family
+    # What rounding errors of the kernel forbid is not worth more attempts.
+    hopeless = 0 if better else hopeless + 1
+    if family.error <= tol and hopeless == 2:
       return family
     eps /= 2
     if len(pairs) < _MAX_PAIRS:
       pairs = np.concatenate([pairs, held_out[np.argsort(errors)[-8:]]])
 
+  if family.error <= tol:
+    return family
   warnings.warn(
       'The kernels over time were compressed with a relative error of '
       f'{family.error:.1e} instead of {tol:.1e}, the best of {_MAX_ROUNDS} '

@@ -136,13 +136,12 @@ def markov_proximal_mse_ensemble(
     >>> mean, variance = predict_fn(t=t, x_test=x_test, get='ndk',
     >>>                             compute_cov='diag')
   """
-  arguments.check_number('temperature', temperature, 0., strict=False)
   arguments.check_number('learning_rate', learning_rate, 0., strict=True)
-  problem = Problem(kernel_fn, x_train, y_train, trace_axes, rtol, progress,
-                    kernel_fn_train_train_kwargs)
+  problem = Problem(kernel_fn, x_train, y_train, temperature, trace_axes, rtol,
+                    progress, kernel_fn_train_train_kwargs)
   rate = temperature * learning_rate / problem.y_train.size
-  trajectory = Trajectory(problem, float(temperature))
-  fluctuations = Fluctuations(problem, float(temperature))
+  trajectory = Trajectory(problem)
+  fluctuations = Fluctuations(problem)
   gradient_flow_fn = nt_predict.gradient_descent_mse_ensemble(
       kernel_fn, x_train, problem.y_train, learning_rate,
       trace_axes=problem.trace_axes, **kernel_fn_train_train_kwargs)
@@ -151,15 +150,13 @@ def markov_proximal_mse_ensemble(
     """Mean, or mean and covariance, at the given temperature."""
     t_shape = () if t is None else t.shape
     if t is None:
-      mean, covariance = problem.equilibrium(temperature, x_test, compute_cov,
-                                             **kwargs)
+      mean, covariance = problem.equilibrium(x_test, compute_cov, **kwargs)
     else:
       tau = rate * t.ravel()
       mean = trajectory.mean(tau, x_test, **kwargs)
       covariance = compute_cov and problem.timed(
           'covariance', lambda: _covariance(
-              problem, fluctuations, temperature, tau, x_test, compute_cov,
-              mean, **kwargs))
+              problem, fluctuations, tau, x_test, compute_cov, mean, **kwargs))
     return _restore(problem, mean, covariance, t_shape, compute_cov)
 
   def predict_fn(t=None, x_test=None, get=None, compute_cov=False,
@@ -352,9 +349,9 @@ def diffusive_limit_mse_ensemble(
     >>> # (30, 5, 1) mean and (30, 5) variance.
     >>> mean, variance = predict_fn(jnp.linspace(0., 8., 30), x_test, 'diag')
   """
-  problem = Problem(kernel_fn, x_train, y_train, trace_axes, rtol, progress,
+  problem = Problem(kernel_fn, x_train, y_train, 0., trace_axes, rtol, progress,
                     kernel_fn_train_train_kwargs)
-  fluctuations = Fluctuations(problem, 0.)
+  fluctuations = Fluctuations(problem)
   gradient_flow_fn = nt_predict.gradient_descent_mse_ensemble(
       kernel_fn, x_train, problem.y_train, trace_axes=problem.trace_axes,
       **kernel_fn_train_train_kwargs)
@@ -404,8 +401,7 @@ def diffusive_limit_mse_ensemble(
       covariance[start] = problem.flatten_covariance(first.covariance,
                                                      cov == 'diag')
     if np.any(late):
-      mean[late], covariance[late] = problem.equilibrium(0., x_test, cov,
-                                                         **kwargs)
+      mean[late], covariance[late] = problem.equilibrium(x_test, cov, **kwargs)
     between = ~(start | late)
     if np.any(between):
       fluctuations.include(x_test, kwargs)
@@ -525,8 +521,8 @@ def representational_drift_mse_ensemble(
   arguments.check_number('learning_rate', learning_rate, 0., strict=True)
   if t_freeze is not None:
     arguments.check_number('t_freeze', t_freeze, 0., strict=False)
-  problem = Problem(kernel_fn, x_train, y_train, trace_axes, rtol, progress,
-                    kernel_fn_train_train_kwargs)
+  problem = Problem(kernel_fn, x_train, y_train, temperature, trace_axes, rtol,
+                    progress, kernel_fn_train_train_kwargs)
   check_readout(problem)
   rate = temperature * learning_rate / problem.y_train.size
   slow = max(problem.ndk.scales.slow, problem.nngp.scales.slow)
@@ -534,7 +530,7 @@ def representational_drift_mse_ensemble(
   # A time at which equilibrium has been reached to rounding.
   freeze = 4 * slow if settled else rate * t_freeze
   frozen = problem.evaluator.with_keywords(readout_freeze=freeze)
-  drift = Drift(problem, float(temperature), freeze, hidden_learning)
+  drift = Drift(problem, freeze, hidden_learning)
 
   def predict_fn(t=None, x_test=None, compute_cov=False,
                  **kernel_fn_test_test_kwargs):
@@ -576,12 +572,11 @@ def representational_drift_mse_ensemble(
     if not len(lag):
       pass
     elif settled and hidden_learning:
-      mean[:], covariance[:] = problem.equilibrium(
-          temperature, x_test, cov, **kwargs)
+      mean[:], covariance[:] = problem.equilibrium(x_test, cov, **kwargs)
     elif settled:
       for i, d in enumerate(lag):
         mean[i], covariance[i] = problem.posterior(
-            temperature, frozen, freeze + d, freeze, x_test, cov, **kwargs)
+            frozen, freeze + d, freeze, x_test, cov, **kwargs)
     else:
       mean[:], covariance[:] = problem.timed(
           'covariance', lambda: drift.predictions(lag, x_test, cov, **kwargs))
@@ -607,20 +602,23 @@ def _restore(problem, mean, covariance, t_shape, compute_cov):
       jnp.asarray(covariance, problem.dtype), t_shape, compute_cov == 'diag'))
 
 
-def _covariance(problem, fluctuations, temperature, tau, x_test, compute_cov,
-                mean, **kwargs) -> np.ndarray:
+def _covariance(problem, fluctuations, tau, x_test, compute_cov, mean,
+                **kwargs) -> np.ndarray:
   """Covariance `[T, m, m]` or variance `[T, m]` at diffusion times `[T]`."""
   fluctuations.include(x_test, kwargs)
   late = tau >= fluctuations.end
   out = np.empty((len(tau),) + (problem.rows(x_test),) * (
       1 if compute_cov == 'diag' else 2))
   if np.any(late):
-    _, out[late] = problem.equilibrium(temperature, x_test, compute_cov,
-                                       **kwargs)
+    _, out[late] = problem.equilibrium(x_test, compute_cov, **kwargs)
   if not np.all(late):
     _, out[~late] = fluctuations.predictions(
         tau[~late], x_test, compute_cov, mean[~late], **kwargs)
-    problem.stats['estimated_covariance_error'] = fluctuations.error
+    stats = problem.stats
+    stats['estimated_covariance_error'] = fluctuations.error
+    # Rows of the resolvent give the mean too, in another way.
+    stats['estimated_error'] = max(stats['estimated_error'],
+                                   fluctuations.mean_difference)
   return out
 
 

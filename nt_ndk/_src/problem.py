@@ -28,7 +28,7 @@ class Problem:
   """A training set and the two-time kernels of a network on it.
 
   Attributes:
-    kernel_fn, x_train, y_train, kwargs, trace_axes: as given.
+    kernel_fn, x_train, y_train, temperature, kwargs, trace_axes: as given.
     y: `[rows, k]`, targets as a matrix. Outputs along trace axes are columns,
       all others are rows.
     rtol: tolerance that can be had.
@@ -39,13 +39,15 @@ class Problem:
     stats: counters and seconds.
   """
 
-  def __init__(self, kernel_fn, x_train, y_train, trace_axes, rtol: float,
-               progress: bool, kwargs: dict[str, Any]):
+  def __init__(self, kernel_fn, x_train, y_train, temperature: float,
+               trace_axes, rtol: float, progress: bool, kwargs: dict[str, Any]):
+    arguments.check_number('temperature', temperature, 0., strict=False)
     arguments.check_number('rtol', rtol, 0., strict=True)
     arguments.check_data(x_train, y_train)
     arguments.check_kernel_fn(kernel_fn, x_train, kwargs)
     self.kernel_fn, self.x_train, self.kwargs = kernel_fn, x_train, kwargs
     self.y_train = y_train = jnp.asarray(y_train)
+    self.temperature = float(temperature)
     self._progress = progress
 
     self.dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
@@ -128,18 +130,16 @@ class Problem:
     return self.timed('kernels', lambda: self.evaluator.train_train(
         'nngp', self.late, self.late))
 
-  @functools.lru_cache(maxsize=2)
-  def _posterior(self, temperature: float):
+  @functools.cached_property
+  def _posterior(self):
     return nt_predict.gp_inference(self.prior_kernel, self.y,
-                                   diag_reg=temperature,
+                                   diag_reg=self.temperature,
                                    diag_reg_absolute_scale=True)
 
-  def equilibrium(self, temperature: float, x_test, compute_cov=False,
-                  **kwargs):
+  def equilibrium(self, x_test, compute_cov=False, **kwargs):
     """Posterior under the prior, with the temperature as noise.
 
     Args:
-      temperature: variance of the noise.
       x_test: test inputs, or `None`.
       compute_cov: `False`, `True` or `"diag"`.
       **kwargs: of test inputs.
@@ -147,20 +147,20 @@ class Problem:
     Returns:
       Mean `[m, k]` and `None`, `[m, m]` or `[m]`.
     """
-    return self.posterior(temperature, self.evaluator, self.late, self.late,
-                          x_test, compute_cov, **kwargs)
+    return self.posterior(self.evaluator, self.late, self.late, x_test,
+                          compute_cov, **kwargs)
 
-  def posterior(self, temperature: float, evaluator: KernelEvaluator,
-                tau: float, train_tau: float, x_test, compute_cov, **kwargs):
+  def posterior(self, evaluator: KernelEvaluator, tau: float,
+                train_tau: float, x_test, compute_cov, **kwargs):
     """The same for test outputs at one time and training outputs at another."""
-    infer = self._posterior(temperature)
+    infer = self._posterior
     x = self.x_train if x_test is None else x_test
     kernel = evaluator.test_train(x, 'nngp', tau, train_tau, **kwargs)
     mean = infer(get='nngp', k_test_train=kernel)
     if not bool(jnp.all(jnp.isfinite(mean))):
       raise ArithmeticError(
           'The covariance of the training outputs under the prior plus '
-          f'temperature {temperature:.1e} is singular to rounding. Leave out '
+          f'temperature {self.temperature:.1e} is singular to rounding. Leave out '
           'duplicated inputs, use float64, or a larger temperature.')
     if not compute_cov:
       return mean, None

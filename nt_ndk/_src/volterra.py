@@ -396,6 +396,22 @@ class VolterraSolver:
     rho = np.asarray(self._rho)[:len(self._points)]
     return self._interpolate(np.concatenate([self._y[None], rho]), tau)
 
+  def total(self, weight: Callable[[np.ndarray], np.ndarray]) -> float:
+    r""":math:`\gamma \int w(\tau) \|\rho(\tau)\| d\tau` up to now.
+
+    Args:
+      weight: function of time.
+
+    Returns:
+      The integral, with the root mean square over samples as norm, the largest
+      over outputs.
+    """
+    rho = self._rho[:len(self._points)]
+    size = np.asarray(jnp.max(jnp.sqrt(jnp.mean(rho**2, 1)), -1))
+    weights = np.diff(self.ends)[:, None] * self._collocation.weights
+    return float(self._gamma * np.sum(weights.ravel() * weight(self._points) *
+                                      size))
+
   def integral(self, factors: jax.Array, tau: np.ndarray) -> jax.Array:
     r""":math:`\gamma \int_0^\tau \mathcal{K}(\tau, \tau') \rho(\tau') d\tau'`.
 

@@ -1,0 +1,606 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Tests of the covariance of `nt_ndk.predict`, at one and at two times.
+
+Errors are relative to the largest variance without data (`scale`). Predictors
+take time in the units of Neural Tangents (mean loss); the references take that
+of the theory (sum loss): `t * learning_rate / y.size`.
+"""
+
+import collections
+import functools
+import os
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import nt_ndk  # pylint: disable=unused-import
+from nt_ndk import predict
+from nt_ndk import stax
+from neural_tangents import predict as nt_predict
+import numpy as np
+
+from predict_test import data
+from predict_test import description
+from predict_test import image_data
+from predict_test import residual_cnn
+from predict_test import rms
+import reference
+from reference import dense
+
+jax.config.update('jax_enable_x64', True)
+
+ensemble = predict.markov_proximal_mse_ensemble
+
+
+def network(layers):
+  """Kernel function of a description, which may name linear activations."""
+  phi = dict(relu=stax.Relu, erf=stax.Erf, linear=stax.Identity)
+  return stax.serial(*(phi[layer]() if isinstance(layer, str)
+                       else stax.Dense(8, **layer) for layer in layers))[2]
+
+
+def kernels_of(layers):
+  return lambda *args, **kwargs: reference.two_time_kernels(
+      *args, layers, **kwargs)
+
+
+def free_variance(layers, x):
+  """Largest variance of the network without data."""
+  return max(reference.two_time_kernels(x, x, tau, tau, layers).nngp.max()
+             for tau in (0., 1e6))
+
+
+def close(got, want, atol):
+  np.testing.assert_allclose(got, want, rtol=0, atol=atol)
+
+
+def diagonal(covariance):
+  return np.diagonal(covariance, axis1=-2, axis2=-1)
+
+
+class SolvableTest(parameterized.TestCase):
+
+  @parameterized.parameters(1e-4, 1e-2, 1.)
+  def test_one_sample_without_hidden_layer(self, temperature):
+    x, y, s = np.array([[1., 2., -1.]]), np.array([[.8]]), .7
+    kernel_fn = stax.Dense(1, 1.4, W_init_std=1.3, W_prior_std=s)[2]
+    predict_fn = ensemble(kernel_fn, x, y, temperature, rtol=1e-7)
+    g = 1.4**2 * 2.
+    t = np.concatenate([[0.], np.geomspace(1e-3, 20. * s**2 / temperature, 8)])
+    want = reference.scalar_variance(g, temperature, t, 1.3, s)
+    scale = 1.3**2 * g
+    got = predict_fn(t=t, get='ndk', compute_cov=True).covariance
+    close(got[:, 0, 0], want, 1e-6 * scale)
+    got = predict_fn(t=t, x_test=-.5 * x, get='ndk', compute_cov='diag')
+    close(got.covariance[:, 0], want / 4., 1e-6 * scale)
+
+    # With itself later, correlation is lost at the rate of learning.
+    lag = np.array([0., 1e-3, .1, .3, .5, .1, .2, .02, .5 / temperature])
+    want *= np.exp(-(g + temperature / s**2) * lag)
+    got = predict_fn.two_time_covariance(t + lag, t)
+    close(got[:, 0], want, 1e-6 * scale)
+    got = predict_fn.two_time_covariance(t, t + lag, -.5 * x, compute_cov=True)
+    close(got[:, 0, 0], want / 4., 1e-6 * scale)
+
+  @parameterized.parameters((1e-4, 2., 1.), (.3, .5, .8))
+  def test_linear_model(self, temperature, s0, s):
+    x, y, z = data(5)
+    layers = [dense(1.4, W_init_std=s0, W_prior_std=s)]
+    predict_fn = ensemble(network(layers), x, y, temperature, rtol=1e-6)
+    scale = free_variance(layers, np.concatenate([x, z]))
+    t = np.array([.3, 4., .6 / temperature, 9. / temperature])
+    want = lambda inputs, t1, t2: reference.linear_covariance(
+        x, inputs, inputs, temperature, t1, t2, 1.4, s0, s)
+    for x_test, inputs in ((None, x), (z, z)):
+      got = predict_fn(t=t * y.size, x_test=x_test, get='ndk', compute_cov=True)
+      close(got.covariance, [want(inputs, a, a) for a in t], 1e-5 * scale)
+      got = predict_fn.two_time_covariance(
+          t * y.size, t[1] * y.size, x_test, compute_cov=True)
+      close(got, [want(inputs, a, t[1]) for a in t], 1e-5 * scale)
+
+
+class LimitsTest(parameterized.TestCase):
+  """Neural Tangents' predictors at both ends of time and temperature."""
+
+  def check_start(self, kernel_fn, predict_fn, x, z):
+    for x_test, inputs in ((None, x), (z, z)):
+      want = kernel_fn(inputs, None, 'nngp')
+      got = predict_fn(t=[.1, 0.], x_test=x_test, get='ndk', compute_cov=True)
+      np.testing.assert_array_equal(got.mean[1], 0.)
+      close(got.covariance[1], want, 1e-9 * want.max())
+      self.assertGreater(np.abs(got.covariance[0] - want).max(), 1e-6)
+
+  def check_gradient_flow(self, kernel_fn, predict_fn, x, y, z, t, rtol):
+    theirs = nt_predict.gradient_descent_mse_ensemble(kernel_fn, x, y)
+    scale = kernel_fn(z, None, 'nngp').max()
+    for x_test in (None, z):
+      want = theirs(t=t, x_test=x_test, get='ntk', compute_cov=True)
+      got = predict_fn(t=t, x_test=x_test, get='ndk', compute_cov=True)
+      close(got.mean, want.mean, rtol * rms(y))
+      close(got.covariance, want.covariance, rtol * scale)
+      got = predict_fn(t=t, x_test=x_test, get='ndk', compute_cov='diag')
+      close(got.covariance, diagonal(want.covariance), rtol * scale)
+
+  def check_equilibrium(self, kernel_fn, predict_fn, x, y, z, temperature,
+                        rtol=1e-5):
+    prior = functools.partial(
+        kernel_fn, get='nngp', diffusion_time=(1e6, 1e6))
+    inference = nt_predict.gp_inference(
+        prior(x, None), y, diag_reg=temperature, diag_reg_absolute_scale=True)
+    scale = prior(z, None).max()
+    late = 40. * y.size / temperature
+    for x_test, inputs in ((None, x), (z, z)):
+      cross, test = prior(inputs, x), prior(inputs, None)
+      want = inference('nngp', cross, test)
+      close(want.covariance, reference.gp_covariance(
+          prior(x, None), temperature, cross, test), 1e-9 * scale)
+      got = predict_fn(t=None, x_test=x_test, get='ndk', compute_cov=True)
+      close(got.mean, want.mean, 1e-8 * rms(y))
+      close(got.covariance, want.covariance, 1e-8 * scale)
+      got = predict_fn(t=None, x_test=x_test, get='ndk', compute_cov='diag')
+      close(got.covariance, diagonal(want.covariance), 1e-8 * scale)
+      got = predict_fn(t=[late], x_test=x_test, get='ndk', compute_cov=True)
+      close(got.mean[0], want.mean, 10. * rtol * rms(y))
+      close(got.covariance[0], want.covariance, 10. * rtol * scale)
+
+  @parameterized.parameters(1e-3, .3)
+  def test_dense(self, temperature):
+    x, y, z = data(5)
+    kernel_fn = network(description('erf', 2, 1.5, .9, b=.2))
+    predict_fn = ensemble(kernel_fn, x, y, temperature)
+    self.check_start(kernel_fn, predict_fn, x, z)
+    self.check_equilibrium(kernel_fn, predict_fn, x, y, z, temperature)
+    if temperature < .1:
+      t = np.array([0., .1, 3., 40., 1e3, 1e5])
+      for temperature, rtol in ((0., 1e-12), (1e-12, 1e-5)):
+        self.check_gradient_flow(
+            kernel_fn, ensemble(kernel_fn, x, y, temperature, rtol=1e-6),
+            x, y, z, t, rtol)
+
+  @parameterized.parameters(None, 3.)
+  def test_zero_temperature(self, t):
+    # Temperature zero may be Neural Tangents' code; here is another.
+    x, y, z = data(5)
+    layers = description('erf', 2, 1.5, .9, b=.2)
+    predict_fn = ensemble(network(layers), x, y, 0.)
+    initial = lambda a, b: reference.two_time_kernels(a, b, 0., 0., layers)
+    for x_test, inputs in ((None, x), (z, z)):
+      weights = reference.gradient_flow_weights(
+          initial(x, x).ndk, initial(inputs, x).ndk,
+          np.inf if t is None else t)
+      want = reference.conditioned_covariance(
+          weights, initial(x, x).nngp, initial(inputs, x).nngp,
+          initial(inputs, inputs).nngp)
+      got = predict_fn(t=t and t * y.size, x_test=x_test, get='ndk',
+                       compute_cov=True)
+      close(got.covariance, want, 1e-9)
+
+  def test_cnn(self):
+    # One predictor, over all decades of time: gradient flow to equilibrium.
+    x, y, z = image_data(4, 2, 3)
+    kernel_fn, temperature = residual_cnn(1.5, .9), 1e-9
+    predict_fn = ensemble(kernel_fn, x, y, temperature)
+    t = np.array([.1, 3., 40., 1e3])
+    self.check_gradient_flow(kernel_fn, predict_fn, x, y, z, t, 1e-4)
+    self.check_start(kernel_fn, predict_fn, x, z)
+    self.check_equilibrium(kernel_fn, predict_fn, x, y, z, temperature)
+
+  def test_axes_that_are_not_independent(self):
+    rng = np.random.default_rng(3)
+    x, y, z = (rng.normal(size=(n, 3, 2)) for n in (4, 4, 2))
+    conv = functools.partial(stax.Conv, 2, (2,), None, 'SAME', 1.3,
+                             W_init_std=1.5, W_prior_std=.9)
+    kernel_fn = stax.serial(conv(), stax.Relu(), conv())[2]
+    temperature, t = 1e-2, np.array([0., .4, 20., 300., 40. * 24. / 1e-2])
+    predict_fn = ensemble(kernel_fn, x, y, temperature)
+    flat = lambda k: np.moveaxis(k, 2, 1).reshape(
+        (3 * k.shape[0], 3 * k.shape[1]))
+    prior = lambda a, b: flat(np.asarray(
+        kernel_fn(a, b, 'nngp', diffusion_time=(1e6, 1e6))))
+    for x_test, inputs in ((None, x), (z, z)):
+      m = len(inputs)
+      want = reference.gp_covariance(
+          prior(x, x), temperature, prior(inputs, x), prior(inputs, inputs))
+      full, diag = (predict_fn(t=t, x_test=x_test, get='ndk', compute_cov=c)
+                    for c in (True, 'diag'))
+      self.assertEqual(full.covariance.shape, (5, m, m, 3, 3))
+      self.assertEqual(diag.covariance.shape, (5, m, 3))
+      close(full.covariance[0], kernel_fn(inputs, None, 'nngp'), 1e-9)
+      close(flat(full.covariance[-1]), want, 1e-4 * prior(z, z).max())
+      close(diag.covariance, diagonal(np.stack(
+          [flat(c) for c in full.covariance])).reshape(5, m, 3), 1e-9)
+      for c in full.covariance:
+        self.assertGreater(np.linalg.eigvalsh(flat(c))[0], -1e-12)
+      got = predict_fn.two_time_covariance(t[3], t[2], x_test,
+                                           compute_cov=True)
+      self.assertEqual(got.shape, (m, m, 3, 3))
+      swapped = predict_fn.two_time_covariance(t[2], t[3], x_test,
+                                               compute_cov=True)
+      close(flat(got), flat(swapped).T, 1e-6)
+      close(predict_fn.two_time_covariance(t[3], t[2], x_test),
+            diagonal(flat(got)).reshape(m, 3), 1e-9)
+    close(predict_fn(t=t, x_test=x, get='ndk', compute_cov=True).covariance,
+          predict_fn(t=t, get='ndk', compute_cov=True).covariance, 1e-4)
+
+    cold = ensemble(kernel_fn, x, y, 1e-10)
+    theirs = nt_predict.gradient_descent_mse_ensemble(kernel_fn, x, y)
+    t = np.array([.4, 20., 300.])
+    want = theirs(t=t, x_test=z, get='ntk', compute_cov=True)
+    got = cold(t=t, x_test=z, get='ndk', compute_cov=True)
+    close(got.mean, want.mean, 1e-4 * rms(y))
+    close(got.covariance, want.covariance, 1e-4)
+    want = theirs(t=t, get='ntk', compute_cov=True)
+    got = cold(t=t, get='ndk', compute_cov='diag')
+    close(got.covariance,
+          np.einsum('tiiaa->tia', np.asarray(want.covariance)), 1e-4)
+
+
+Case = collections.namedtuple(
+    'Case', ['n', 'phi', 'depth', 's0', 's', 'b', 'temperature'])
+
+CASES = dict(
+    relu1=Case(5, 'relu', 1, 1., 1., None, 1e-3),
+    relu2=Case(3, 'relu', 2, 2., 1., None, .02),
+    relu3=Case(4, 'relu', 3, .6, 1.2, .3, 1.),
+    erf1=Case(6, 'erf', 1, .5, 1., .3, 1e-5),
+    erf2=Case(4, 'erf', 2, 2., 1., None, .1),
+    linear2=Case(3, 'linear', 2, 1.6, .8, .4, 1e-2),
+)
+
+LEARNING_RATE = 3.
+
+
+@functools.lru_cache(None)
+def problem(name):
+  """Data and network of a case, and theory times to look at."""
+  case = CASES[name]
+  layers = description(case.phi, case.depth, case.s0, case.s, b=case.b)
+  t = np.concatenate([
+      [.05, .7, 8.], case.s**2 / case.temperature * np.array([.2, 2.1, 9.])])
+  return (*data(case.n), layers, case.temperature, case.s, np.unique(t))
+
+
+@functools.lru_cache(None)
+def truth(name):
+  """Mean and covariance, on train and on test data, by brute force."""
+  x, y, z, layers, temperature, s, t = problem(name)
+  kernels = kernels_of(layers)
+  mean = reference.volterra_mean(
+      lambda *args: kernels(*args).ndk, x, y, z, temperature, t, prior_std=s)
+  covariance = reference.volterra_covariance(kernels, x, z, temperature, t, s)
+  return tuple(zip(mean, covariance))
+
+
+@functools.lru_cache(None)
+def predictor(name, rtol=1e-6):
+  """The predictor of a case, in units of theory time over `LEARNING_RATE`."""
+  x, y, _, layers, temperature, _, _ = problem(name)
+  return ensemble(network(layers), x, y, temperature, LEARNING_RATE, rtol=rtol)
+
+
+def their_time(name, t):
+  return np.asarray(t) * problem(name)[1].size / LEARNING_RATE
+
+
+class BruteForceTest(parameterized.TestCase):
+
+  @parameterized.parameters(*CASES)
+  def test_mean_and_covariance(self, name):
+    x, y, z, layers, _, _, t = problem(name)
+    scale = free_variance(layers, np.concatenate([x, z]))
+    for x_test, (mean, covariance) in zip((None, z), truth(name)):
+      got = predictor(name)(
+          t=their_time(name, t), x_test=x_test, get='ndk', compute_cov=True)
+      close(got.mean, mean, 1e-5 * rms(y))
+      close(got.covariance, covariance, 1e-5 * scale)
+      close(got.covariance, np.swapaxes(got.covariance, 1, 2), 1e-14 * scale)
+      self.assertGreaterEqual(
+          np.linalg.eigvalsh(got.covariance).min(), -1e-12 * scale)
+      diag = predictor(name)(
+          t=their_time(name, t), x_test=x_test, get='ndk', compute_cov='diag')
+      close(diag.mean, got.mean, 1e-12 * rms(y))
+      close(diag.covariance, diagonal(got.covariance), 1e-12 * scale)
+
+  @parameterized.parameters(*CASES)
+  def test_two_times(self, name):
+    x, _, z, layers, temperature, s, t = problem(name)
+    kernels = kernels_of(layers)
+    scale = free_variance(layers, np.concatenate([x, z]))
+    pairs = np.array([(t[1], t[2]), (t[3], t[1]), (t[4] + .1 / scale, t[4])])
+    want = [reference.volterra_covariance_two_times(
+        kernels, x, z, temperature, *pair, s) for pair in pairs]
+    t1, t2 = their_time(name, pairs).T
+    two_time = predictor(name).two_time_covariance
+    for x_test, want in zip((None, z), zip(*want)):
+      got = two_time(t1, t2, x_test, compute_cov=True)
+      close(got, want, 1e-5 * scale)
+      close(two_time(t2, t1, x_test, compute_cov=True),
+            np.swapaxes(got, 1, 2), 1e-5 * scale)
+      close(two_time(t1, t2, x_test), diagonal(got), 1e-12 * scale)
+
+  @parameterized.parameters('relu1', 'erf2')
+  def test_two_times_that_are_equal(self, name):
+    x, _, z, layers, _, _, t = problem(name)
+    scale = free_variance(layers, np.concatenate([x, z]))
+    t = their_time(name, np.concatenate([[0.], t[1:5]]))
+    two_time = predictor(name).two_time_covariance
+    for x_test in (None, z):
+      got = two_time(t, t, x_test, compute_cov=True)
+      want = predictor(name)(
+          t=t, x_test=x_test, get='ndk', compute_cov=True).covariance
+      close(got, want, 1e-5 * scale)
+
+  @parameterized.parameters('relu1', 'erf2')
+  def test_two_times_broadcast(self, name):
+    z, t = problem(name)[2], their_time(name, problem(name)[6])[[1, 2, 4, 5]]
+    two_time = predictor(name).two_time_covariance
+    grid = np.asarray(two_time(t[:, None], t, z))
+    self.assertEqual(grid.shape, (4, 4, 3))
+    close(grid, np.swapaxes(grid, 0, 1), 1e-5 * grid.max())
+    close(grid[3, 1], two_time(t[3], t[1], z), 1e-7 * grid.max())
+    self.assertEqual(two_time(t[3], t[:2, None], z, True).shape, (2, 1, 3, 3))
+    self.assertEqual(two_time(t[3], t[1]).shape, (len(problem(name)[0]),))
+    # Cauchy and Schwarz.
+    variance = np.einsum('ttz->tz', grid)
+    self.assertTrue(np.all(grid**2 <= variance * variance[:, None]
+                           + 1e-5 * grid.max()**2))
+
+  @parameterized.product(name=['relu1', 'erf2'], rtol=[1e-3, 1e-5, 1e-7])
+  def test_tolerance(self, name, rtol):
+    x, y, z, layers, _, _, t = problem(name)
+    scale = free_variance(layers, np.concatenate([x, z]))
+    predict_fn = predictor(name, rtol)
+    for x_test, (mean, covariance) in zip((None, z), truth(name)):
+      got = predict_fn(
+          t=their_time(name, t), x_test=x_test, get='ndk', compute_cov=True)
+      error = np.abs(got.mean - mean).max() / rms(y)
+      estimate = predict_fn.stats['estimated_error']
+      with self.subTest(x_test=x_test is not None, of='mean'):
+        self.assertLess(error, 10. * rtol)
+      with self.subTest(x_test=x_test is not None, of='estimate of mean'):
+        self.assertLess(error, 10. * estimate)
+        self.assertLess(estimate, 100. * rtol)
+
+      error = np.abs(got.covariance - covariance).max() / scale
+      estimate = predict_fn.stats['estimated_covariance_error']
+      with self.subTest(x_test=x_test is not None, of='covariance'):
+        self.assertLess(error, 10. * rtol)
+      with self.subTest(x_test=x_test is not None, of='standard deviation'):
+        error_std = np.abs(diagonal(got.covariance)**.5
+                           - diagonal(covariance)**.5).max() / scale**.5
+        self.assertLess(error_std, 10. * rtol)
+      with self.subTest(x_test=x_test is not None, of='estimate of cov'):
+        self.assertLess(error, 10. * estimate)
+        self.assertLess(estimate, 100. * rtol)
+
+
+class PropertiesTest(parameterized.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.x, cls.y, cls.z = data(5)
+    cls.kernel_fn = staticmethod(network(description('relu', 1, 1.5)))
+    cls.predict_fn = staticmethod(
+        ensemble(cls.kernel_fn, cls.x, cls.y, .1))
+    cls.t = np.array([.3, 8., 60., 700.])
+
+  def test_does_not_depend_on_targets(self):
+    want = self.predict_fn(t=self.t, x_test=self.z, get='ndk', compute_cov=True)
+    for y, t in [(30. * np.cos(self.y) + 9., self.t),
+                 (self.y[:, :1], self.t / 2.)]:
+      got = ensemble(self.kernel_fn, self.x, y, .1)(
+          t=t, x_test=self.z, get='ndk', compute_cov=True)
+      close(got.covariance, want.covariance, 1e-6)
+      self.assertGreater(rms(got.mean - want.mean[..., :y.shape[1]]), 1e-3)
+
+  def test_learning_rate_rescales_time(self):
+    fast = ensemble(self.kernel_fn, self.x, self.y, .1, learning_rate=10.)
+    want = self.predict_fn(t=self.t, x_test=self.z, get='ndk', compute_cov=True)
+    got = fast(t=self.t / 10., x_test=self.z, get='ndk', compute_cov=True)
+    close(got.covariance, want.covariance, 1e-6)
+    close(fast.two_time_covariance(.1 * self.t, .1, self.z),
+          self.predict_fn.two_time_covariance(self.t, 1., self.z), 1e-6)
+
+  def test_shapes_and_order_of_times(self):
+    t = np.array([[8., 0., 700.], [60., 1e4, .3]])
+    for x_test, m in ((None, 5), (self.z, 3)):
+      for compute_cov, shape in ((True, (m, m)), ('diag', (m,))):
+        ask = functools.partial(
+            self.predict_fn, x_test=x_test, get='ndk', compute_cov=compute_cov)
+        got = ask(t=t)
+        self.assertIsInstance(got, predict.Gaussian)
+        self.assertEqual(got.mean.shape, (2, 3, m, 2))
+        self.assertEqual(got.covariance.shape, (2, 3) + shape)
+        one = ask(t=8.)
+        self.assertEqual(one.covariance.shape, shape)
+        close(one.covariance, got.covariance[0, 0], 1e-6)
+        self.assertEqual(ask(t=None).covariance.shape, shape)
+        self.assertEqual(ask(t=np.zeros((0,))).covariance.shape, (0,) + shape)
+
+  def test_training_inputs_as_test_inputs(self):
+    want = self.predict_fn(t=self.t, get='ndk', compute_cov=True)
+    got = self.predict_fn(t=self.t, x_test=self.x, get='ndk', compute_cov=True)
+    close(got.covariance, want.covariance, 1e-4)
+
+  def test_first_question_is_time_zero(self):
+    predict_fn = ensemble(self.kernel_fn, self.x, self.y, .1)
+    got = predict_fn(t=0., x_test=self.z, get='ndk', compute_cov=True)
+    np.testing.assert_array_equal(got.mean, np.zeros((3, 2)))
+    close(got.covariance, self.kernel_fn(self.z, None, 'nngp'), 1e-9)
+
+  @parameterized.parameters((np.array([.3, 50.]),), (None,))
+  def test_get(self, t):
+    theirs = nt_predict.gradient_descent_mse_ensemble(
+        self.kernel_fn, self.x, self.y)
+    for x_test in (None, self.z):
+      full, diag = (self.predict_fn(t=t, x_test=x_test, compute_cov=compute_cov)
+                    for compute_cov in (True, 'diag'))
+      for name in ('ndk', 'ntk', 'nngp'):
+        a, b = getattr(full, name), getattr(diag, name)
+        close(diagonal(a.covariance), b.covariance, 1e-12)
+        close(a.mean, b.mean, 1e-12)
+        if name != 'ndk':
+          want = theirs(t=t, x_test=x_test, get=name, compute_cov=True)
+          close(a.covariance, want.covariance, 1e-10)
+          close(a.mean, want.mean, 1e-10)
+
+  @parameterized.parameters(
+      ('maybe', dict(compute_cov='maybe')), ('diag', dict(compute_cov='cov')),
+      ('compute_cov', dict(compute_cov=2)))
+  def test_refuses(self, word, kwargs):
+    with self.assertRaisesRegex((TypeError, ValueError), word):
+      self.predict_fn(t=1., x_test=self.z, get='ndk', **kwargs)
+
+  @parameterized.parameters(
+      (-1., 1., 'time|t1'), (1., np.nan, 'time|t2'), (None, 1., 'finite'),
+      (np.ones(2), np.ones(3), ''))
+  def test_refuses_times(self, t1, t2, word):
+    with self.assertRaisesRegex((TypeError, ValueError), word):
+      self.predict_fn.two_time_covariance(t1, t2)
+
+
+class PositiveTest(parameterized.TestCase):
+
+  @parameterized.parameters(1e-2, 1e-7)
+  def test_duplicates_and_small_temperature(self, temperature):
+    x, y, z = data()
+    x, y = np.concatenate([x, x[:2]]), np.concatenate([y, y[:2] + .5])
+    z = np.concatenate([z, z[:1], x[:1], x[:1] + 1e-6])
+    layers = description('relu', 1, 1.5)
+    scale = free_variance(layers, np.concatenate([x, z]))
+    predict_fn = ensemble(network(layers), x, y, temperature)
+    t = y.size * np.concatenate(
+        [[0., .1, 3.], np.array([1e-3, .1, .5, 1., 4., 30.]) / temperature])
+    covariances = []
+    for x_test in (None, z):
+      got = predict_fn(t=t, x_test=x_test, get='ndk', compute_cov=True)
+      got = np.asarray(got.covariance)
+      covariances.append(got)
+      self.assertTrue(np.isfinite(got).all())
+      close(got, np.swapaxes(got, 1, 2), 1e-14 * scale)
+      self.assertGreaterEqual(np.linalg.eigvalsh(got).min(), -1e-12 * scale)
+      diag = predict_fn(t=t, x_test=x_test, get='ndk', compute_cov='diag')
+      self.assertGreaterEqual(diag.covariance.min(), 0.)
+      got = predict_fn(t=None, x_test=x_test, get='ndk', compute_cov=True)
+      self.assertGreaterEqual(
+          np.linalg.eigvalsh(got.covariance)[0], -1e-12 * scale)
+    train, test = covariances
+    close(train[:, :2, :2], train[:, 4:, 4:], 1e-5 * scale)
+    close(train[:, 0, 0], train[:, 0, 4], 1e-5 * scale)
+    close(test[:, 0], test[:, 3], 1e-9 * scale)
+    close(test[:, 4, 4], train[:, 0, 0], 1e-5 * scale)
+    close(test[:, 4, 4], test[:, 5, 5], 1e-5 * scale)
+    if temperature > 1e-4:
+      want, _ = reference.volterra_covariance(
+          kernels_of(layers), x, z[:1], temperature, t[[2, 5]] / y.size)
+      close(train[[2, 5]], want, 1e-4 * scale)
+
+
+class EquilibriumTest(parameterized.TestCase):
+
+  @parameterized.parameters('relu', 'erf')
+  def test_two_times(self, phi):
+    # The equilibrium is reversible. So the covariance depends on the lag only,
+    # is even, and its slope at zero is the noise of f.
+    temperature, s = .4, .9
+    x, y, z = data(4)
+    layers = description(phi, 1, 1.3, s)
+    scale = free_variance(layers, np.concatenate([x, z]))
+    predict_fn = ensemble(network(layers), x, y, temperature, rtol=1e-7)
+    late = 25. * s**2 / temperature
+    noise = temperature * kernels_of(layers)(z, z, 1e6, 1e6).ndk
+    h = 4e-4 / noise.max()
+    lags = np.array([0., h, 4. * h, .03, .3, 2.])
+    two_time = lambda t1, t2: np.asarray(predict_fn.two_time_covariance(
+        y.size * t1, y.size * t2, z, compute_cov=True))
+    got = two_time(late + lags, late)
+    close(got, np.swapaxes(got, 1, 2), 1e-6 * scale)
+    close(two_time(late, late + lags), got, 1e-6 * scale)
+    close(two_time(1.5 * late, 1.5 * late - lags), got, 1e-6 * scale)
+    close(got[0], predict_fn(
+        t=None, x_test=z, get='ndk', compute_cov=True).covariance, 1e-6 * scale)
+    # The next term is of order h (erf) or its root (relu).
+    slopes = (got[1:3] - got[0]) / lags[1:3, None, None]
+    slope = 2. * slopes[0] - slopes[1]
+    if phi == 'erf':
+      slope = (4. * slopes[0] - slopes[1]) / 3.
+    close(slope, -noise, 1e-2 * noise.max())
+    variance = diagonal(got)
+    self.assertTrue(np.all(np.diff(variance, axis=0) < 0.))
+    # Before equilibrium none of this holds.
+    early = two_time(.3 + lags, .3) - two_time(.8 + lags, .8)
+    self.assertGreater(np.abs(early).max(), 1e-2 * scale)
+
+
+def load_ensemble(name):
+  """A stored ensemble of finite networks, and its infinite counterpart."""
+  path = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'ensemble',
+                      name + '.npz')
+  with np.load(path) as file:
+    stored = dict(file)
+  layers = []
+  for c, s0, s in zip(stored['W_std'], stored['W_init_std'],
+                      stored['W_prior_std']):
+    layers += [dense(c, None, s0, s), str(stored['activation'])]
+  stored['x'] = np.concatenate([stored['x_train'], stored['x_test']]).astype(
+      np.float64)
+  for key in ('x_train', 'y_train'):
+    stored[key] = stored[key].astype(np.float64)
+  return stored, network(layers[:-1])
+
+
+def mean_scores(stored_mean, mean, variance, networks):
+  """Deviations in units of the standard error of a mean."""
+  return (stored_mean - mean) / np.sqrt(variance / networks)
+
+
+def covariance_scores(stored_covariance, covariance, variance1, variance2,
+                      networks):
+  """Deviations in units of the standard error of a covariance."""
+  return (stored_covariance - covariance) / np.sqrt(
+      (variance1 * variance2 + covariance**2) / (networks - 1.))
+
+
+class FiniteNetworksTest(parameterized.TestCase):
+  """Predictions against networks that were trained by Langevin dynamics."""
+
+  def check(self, scores):
+    self.assertLess(rms(scores), 1.6)
+    self.assertLess(np.abs(scores).max(), 4.5)
+
+  @parameterized.parameters('relu', 'erf')
+  def test_ensemble(self, name):
+    stored, kernel_fn = load_ensemble(name)
+    x, y, networks = stored['x_train'], stored['y_train'], stored['networks']
+    predict_fn = ensemble(kernel_fn, x, y, float(stored['temperature']))
+    t = stored['times'] * y.size
+    mean, variance = predict_fn(
+        t=t, x_test=stored['x'], get='ndk', compute_cov='diag')
+    self.check(mean_scores(stored['mean'], mean[..., 0], variance, networks))
+
+    # Variances, and covariances between two times of the same output.
+    covariance = predict_fn.two_time_covariance(t[:, None], t, stored['x'])
+    scores = covariance_scores(
+        np.einsum('siti->sti', stored['covariance']), covariance,
+        variance[:, None], variance, networks)
+    with self.subTest('variance'):
+      self.check(np.einsum('tti->ti', scores))
+    with self.subTest('two times'):
+      self.check(scores[np.triu_indices(len(t), 1)])
+
+    # Covariances between inputs.
+    full = predict_fn(
+        t=t, x_test=stored['x'], get='ndk', compute_cov=True).covariance
+    scores = covariance_scores(
+        np.einsum('titj->tij', stored['covariance']), full,
+        variance[:, :, None], variance[:, None], networks)
+    rows, columns = np.triu_indices(len(stored['x']), 1)
+    with self.subTest('inputs'):
+      self.check(scores[:, rows, columns])
+
+
+if __name__ == '__main__':
+  absltest.main()
