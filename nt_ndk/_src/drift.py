@@ -24,6 +24,12 @@ class Drift:
   in which the integral ends at `freeze` unless the hidden weights keep
   learning. The rows of the resolvent are then solved from `t` back to `freeze`,
   and from there to 0.
+
+  Attributes:
+    error: estimated error of the latest predictions, relative to their standard
+      deviation without data.
+    kernel_error: what the error of the kernels makes of the mean, relative to
+      targets.
   """
 
   def __init__(self, problem: Problem, freeze: float, hidden_learning: bool):
@@ -39,6 +45,7 @@ class Drift:
       kernels.append(CompressedKernel(self._evaluator, base.get, problem.rtol,
                                       eps, self._start, base.scales))
     self._after = Fluctuations(problem, *kernels)
+    self.error = self.kernel_error = 0.
 
   def predictions(self, lag: np.ndarray, x_test, compute_cov, **kwargs):
     """Mean and covariance at times after `freeze`.
@@ -53,6 +60,7 @@ class Drift:
       `[T, m, k]`, and `[T, m, m]` or variances `[T, m]`.
     """
     problem, before = self._problem, self._before
+    self.error = self.kernel_error = 0.
     x = problem.x_train if x_test is None else x_test
     if self._hidden_learning:
       # What does not learn any more has settled, and stays.
@@ -66,6 +74,7 @@ class Drift:
     rows = None
     if self._freeze > 0:
       before.include(x_test, kwargs)
+      self.kernel_error = problem.kernel_error()
       now = problem.evaluator.variances(x, np.array([self._freeze]), **kwargs)
       rows, _ = before.solved(self._freeze, before.factors(x_test, kwargs),
                               np.sqrt(now[0]))
@@ -97,6 +106,7 @@ class Drift:
       late_kappa, late_cross = after.kernels(late, factors, late.times)
       solved = late.rows(late_kappa, scale)
       mean += late.mean(solved, problem.y)
+      self.error = max(self.error, .1 * solved.tail)
       prior = late.covariance(solved, prior, late_cross)
       if rows is not None:
         response, mixed = self._across(late, solved.moments, rows)
@@ -105,7 +115,7 @@ class Drift:
       more, prior, error = rows.predictions(kappa, cross, prior, scale,
                                             problem.y)
       mean += more
-      self._problem.stats['estimated_covariance_error'] = error
+      self.error = max(self.error, error)
     return mean, prior
 
   def _across(self, late, moments, rows) -> list[np.ndarray]:

@@ -163,7 +163,7 @@ class Fluctuations:
       rows = self.resolvent(tau, _SIZES[level])
       kappa, _ = self.kernels(rows, some, rows.times)
       tail = rows.rows(kappa, scale[probes]).tail
-      if tail <= 10 * self._problem.rtol or level == len(_SIZES) - 1:
+      if tail <= 20 * self._problem.rtol or level == len(_SIZES) - 1:
         return rows, level
       level += 1
 

@@ -405,11 +405,13 @@ def diffusive_limit_mse_ensemble(
     between = ~(start | late)
     if np.any(between):
       fluctuations.include(x_test, kwargs)
+      kernel_error = problem.kernel_error()
       mean[between], covariance[between] = problem.timed(
           'covariance', lambda: fluctuations.predictions(
               flat[between], x_test, cov, **kwargs))
-      problem.stats['estimated_error'] = fluctuations.error
-      problem.stats['estimated_covariance_error'] = fluctuations.error
+      problem.stats.update(
+          estimated_error=fluctuations.error + kernel_error,
+          estimated_covariance_error=fluctuations.error)
     return _restore(problem, mean, covariance, shape, compute_cov)
 
   predict_fn.stats = problem.stats
@@ -580,6 +582,9 @@ def representational_drift_mse_ensemble(
     else:
       mean[:], covariance[:] = problem.timed(
           'covariance', lambda: drift.predictions(lag, x_test, cov, **kwargs))
+      problem.stats.update(
+          estimated_error=drift.error + drift.kernel_error,
+          estimated_covariance_error=drift.error)
     return _restore(problem, mean, covariance, shape, compute_cov)
 
   predict_fn.stats = problem.stats

@@ -22,6 +22,9 @@ from nt_ndk._src.kernel_evaluation import to_matrix
 _FLOAT32_RTOL = 1e-3
 # Test inputs whose joint covariance is computed if only variances are wanted.
 _BLOCK = 64
+# Fits of kernels to a problem, and samples whose errors add up.
+MAX_FITS = 3
+FEW = 8
 
 
 class Problem:
@@ -121,6 +124,30 @@ class Problem:
                       'that the predictor was not made with.')
     if x_test is not None:
       arguments.check_test_data(x_test, self.x_train)
+
+  def kernel_error(self) -> float:
+    """What the error of the NDK makes of the mean, relative to targets.
+
+    From the weights of training samples at both ends of learning, the NTK and
+    the posterior. The NDK is fitted again if that error is too large.
+    """
+    weights = []
+    for kernel in (self.ndk.initial, self.prior_kernel):
+      size = jnp.diagonal(kernel)
+      noise = jnp.maximum(self.temperature,
+                          10 * jnp.finfo(kernel.dtype).eps * jnp.max(size))
+      evals, evecs = jnp.linalg.eigh(kernel)
+      a = evecs @ ((evecs.T @ self.y) / (
+          jnp.maximum(evals, 0.) + noise)[:, None])
+      weights.append(jnp.max(size) * jnp.sqrt(jnp.max(jnp.mean(a**2, 0))))
+    factor = 10 * (1 + float(max(weights)) / self.y_scale) * np.sqrt(
+        min(1., FEW / len(self.y)))
+    for _ in range(MAX_FITS):
+      missed = factor * self.ndk.error / self.rtol
+      if missed <= 3:
+        break
+      self.ndk.tighten(1 / missed)
+    return factor * self.ndk.error
 
   # Equilibrium.
 

@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nt_ndk._src.problem import FEW
+from nt_ndk._src.problem import MAX_FITS
 from nt_ndk._src.problem import Problem
 from nt_ndk._src.volterra import VolterraSolver
-
-_MAX_FITS = 3
-_FEW = 8
 
 
 class Trajectory:
@@ -77,7 +76,7 @@ class Trajectory:
       kernel_error = self._kernel_error(solver)
       missed = max(kernel_error, solver.limit_error if self._ended(solver, tau)
                    else 0.) / problem.rtol
-      if missed <= 3 or self._fitted == _MAX_FITS:
+      if missed <= 3 or self._fitted == MAX_FITS:
         break
       # The kernels were not accurate enough for this problem.
       self._fitted += 1
@@ -115,5 +114,5 @@ class Trajectory:
     size = lambda tau: family.size(tau) / family.size(0.)
     largest = float(jnp.max(jnp.diagonal(problem.ndk.initial)))
     total = solver.total(size) * np.max(size(solver.ends)) * largest
-    total *= np.sqrt(min(1., _FEW / len(problem.y)))
+    total *= np.sqrt(min(1., FEW / len(problem.y)))
     return 3 * problem.ndk.error * (1 + total / problem.y_scale)
