@@ -95,7 +95,7 @@ def markov_proximal_mse_ensemble(
 
     rtol:
       tolerance of the mean, relative to the root mean square of `y_train`, and
-      of the standard deviation, relative to that without data.
+      of the covariance, relative to the variance without data.
 
     progress:
       whether to show progress bars (needs `tqdm`).
@@ -315,7 +315,7 @@ def diffusive_limit_mse_ensemble(
 
     rtol:
       tolerance of the mean, relative to the root mean square of `y_train`, and
-      of the standard deviation, relative to that without data.
+      of the covariance, relative to the variance without data.
 
     progress:
       whether to show progress bars (needs `tqdm`).
@@ -484,7 +484,7 @@ def representational_drift_mse_ensemble(
 
     rtol:
       tolerance of the mean, relative to the root mean square of `y_train`, and
-      of the standard deviation, relative to that without data.
+      of the covariance, relative to the variance without data.
 
     progress:
       whether to show progress bars (needs `tqdm`).

@@ -353,7 +353,7 @@ def _compress(phi: np.ndarray, matrices: jax.Array, diagonal: np.ndarray,
   norms = np.maximum(norms, 1e-3 * tol)
   _, size, directions = np.linalg.svd(phi * norms, full_matrices=False)
   keep = directions[size > tol].T
-  if keep.shape[1] > .8 * len(norms):
+  if keep.shape[1] == len(norms):
     return matrices, np.eye(len(norms))
   return (_combine(matrices, jnp.asarray(keep / norms[:, None],
                                          matrices.dtype)),
@@ -441,7 +441,7 @@ class Resolvent:
     i, j = np.triu_indices(size)
     pairs = self.times[i], self.times[j]
     self._ndk_matrices, change = _compress(
-        ndk.time.phi(*pairs), basis.ndk, strength, .1 * rtol)
+        ndk.time.phi(*pairs), basis.ndk, strength, .3 * rtol)
     self._coupling = self._tensor(
         np.tensordot(change.T, weights[:, len(fine):], 1))
     self._nngp_phi, self._nngp_diagonal = nngp.time.phi(*pairs), variance
@@ -492,12 +492,12 @@ class Resolvent:
     directions = []
     while True:
       left = np.sqrt(np.max(np.sum(residual**2, 0), initial=0.))
-      if left <= .5 * self._rtol:
+      if left <= self._rtol:
         break
       if len(directions) == _MAX_ITERATIONS:
         raise ArithmeticError(
             f'The coupling between modes at diffusion time {self.tau:.3e} was '
-            f'solved to {left:.1e} instead of {.5 * self._rtol:.1e} in '
+            f'solved to {left:.1e} instead of {self._rtol:.1e} in '
             f'{_MAX_ITERATIONS} iterations. Use float64, or a larger `rtol` or '
             'temperature.')
       z = residual / np.where(size > 0, size, 1.)
@@ -666,7 +666,7 @@ class Resolvent:
       phi = np.kron(np.eye(2), self._nngp_phi)
       weights = np.concatenate([younger, older])
     matrices, change = _compress(phi, self.basis.nngp, self._nngp_diagonal,
-                                 .1 * self._rtol)
+                                 .3 * self._rtol)
     return matrices, self._tensor(np.tensordot(change.T, weights, 1))
 
   def _coupled(self, h: np.ndarray) -> np.ndarray:
