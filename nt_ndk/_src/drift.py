@@ -76,8 +76,8 @@ class Drift:
       before.include(x_test, kwargs)
       self.kernel_error = problem.kernel_error()
       now = problem.evaluator.variances(x, np.array([self._freeze]), **kwargs)
-      rows, _ = before.solved(self._freeze, before.factors(x_test, kwargs),
-                              np.sqrt(now[0]))
+      rows, _, self.error = before.solved(self._freeze, before.factors(x_test, kwargs),
+                                           np.sqrt(now[0]))
     out = [self._at(t, d, rows, x_test, prior, np.sqrt(variance), kwargs)
            for t, d, prior, variance in zip(times, lag, priors, variances)]
     return tuple(np.stack(a) for a in zip(*out))
@@ -102,11 +102,11 @@ class Drift:
     if self._hidden_learning and lag > 0:
       after = self._after
       factors = after.factors(x_test, kwargs)
-      late, _ = after.solved(lag, factors, scale)
+      late, _, change = after.solved(lag, factors, scale)
       late_kappa, late_cross = after.kernels(late, factors, late.times)
       solved = late.rows(late_kappa, scale)
       mean += late.mean(solved, problem.y)
-      self.error = max(self.error, .1 * solved.tail)
+      self.error = max(self.error, .1 * solved.tail + change)
       prior = late.covariance(solved, prior, late_cross)
       if rows is not None:
         response, mixed = self._across(late, solved.moments, rows)

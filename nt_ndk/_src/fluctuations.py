@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Covariance of predictions over networks, from rows of the resolvent."""
 
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import jax
 import numpy as np
@@ -13,8 +13,7 @@ from nt_ndk._src.problem import Problem
 from nt_ndk._src.resolvent import LowRankKernel
 from nt_ndk._src.resolvent import Resolvent
 
-# Sizes of the coarse grid, tried in turn on a few predictions.
-_SIZES = (8, 12, 16, 20, 24, 32, 48, 64, 96)
+_MAX_SIZE = 96
 _PROBES = 12
 
 
@@ -29,6 +28,24 @@ def project(covariance: np.ndarray) -> np.ndarray:
     return covariance
   root = evecs * np.sqrt(np.maximum(evals, 0.))
   return root @ root.T
+
+
+class Grid(NamedTuple):
+  """Coarse grid of ages.
+
+  Attributes:
+    size: number of points.
+    width: age above which any scale is resolved, in time scales of the kernel.
+  """
+  size: int = 8
+  width: float = 4.
+
+  def finer(self) -> 'Grid':
+    """More points, closer to age 0; the same if there is no finer grid."""
+    if self.size >= _MAX_SIZE:
+      return self
+    size = min(4 * int(np.ceil(1.25 * self.size / 4)), _MAX_SIZE)
+    return Grid(size, self.width / 2)
 
 
 class Fluctuations:
@@ -60,8 +77,8 @@ class Fluctuations:
     for kernel in (self.ndk, self.nngp):
       self._problem.include(kernel, x_test, kwargs)
 
-  def resolvent(self, tau: float, size: int) -> Resolvent:
-    """Rows that end at `tau`, with `size` points of the coarse grid."""
+  def resolvent(self, tau: float, grid: Grid) -> Resolvent:
+    """Rows that end at `tau`, on a coarse grid."""
     problem = self._problem
     ndk, nngp = (LowRankKernel(kernel.family, problem.factors(kernel))
                  for kernel in (self.ndk, self.nngp))
@@ -72,7 +89,8 @@ class Fluctuations:
       self._fits = fits
     scales = self.ndk.scales
     return Resolvent(tau, problem.temperature, ndk, nngp, self._basis,
-                     problem.rtol, size, 4 * scales.lag, .03 * scales.slow)
+                     problem.rtol, grid.size, grid.width * scales.lag,
+                     .03 * scales.slow)
 
   def predictions(self, tau: np.ndarray, x_test, compute_cov,
                   expected: Optional[np.ndarray] = None, **kwargs):
@@ -97,7 +115,7 @@ class Fluctuations:
     bar = problem.bar('Covariance', len(unique))
     means, covariances = [], []
     self.error = self.mean_difference = 0.
-    level = 0
+    grid = Grid()
     for i, tau_ in enumerate(unique):
       mean = np.zeros((len(variances[i]), problem.y.shape[1]))
       covariance = variances[i]
@@ -105,11 +123,12 @@ class Fluctuations:
         covariance = np.asarray(problem.evaluator.test_test(
             x, 'nngp', tau_, tau_, **kwargs), float)
       if tau_ > 0:
-        rows, level = self.solved(tau_, factors, np.sqrt(variances[i]), level)
+        rows, grid, change = self.solved(tau_, factors, np.sqrt(variances[i]),
+                                         grid)
         kernels = self.kernels(rows, factors, rows.times)
         mean, covariance, error = rows.predictions(
             *kernels, covariance, np.sqrt(variances[i]), problem.y)
-        self.error = max(self.error, error + 10 * self.nngp.error)
+        self.error = max(self.error, error + 2 * change + 10 * self.nngp.error)
         if expected is not None:
           difference = np.abs(mean - np.asarray(expected[first[i]]))
           self.mean_difference = max(
@@ -154,18 +173,40 @@ class Fluctuations:
     return [np.matmul(kernel.family.phi(rows.tau, times), rows.basis.rotate(
         factor)) for kernel, factor in zip((self.ndk, self.nngp), factors)]
 
-  def solved(self, tau: float, factors, scale: np.ndarray, level: int = 0):
-    """Resolvent with a grid that is fine enough, and the level of the grid."""
-    m = len(scale)
+  def solved(self, tau: float, factors, scale: np.ndarray,
+             grid: Grid = Grid()):
+    """Resolvent on a grid that is fine enough for a few predictions.
+
+    Args:
+      tau: time.
+      factors: from `factors`.
+      scale: `[m]`, standard deviations without data.
+      grid: to begin with.
+
+    Returns:
+      The resolvent, its grid, and the change of variances on a finer grid,
+      relative to those without data.
+    """
+    m, rtol = len(scale), self._problem.rtol
     probes = np.unique(np.linspace(0, m - 1, _PROBES).astype(int))
     some = [factor[:, :, probes] for factor in factors]
+
+    def solve(grid):
+      rows = self.resolvent(tau, grid)
+      kappa, cross = self.kernels(rows, some, rows.times)
+      solved = rows.rows(kappa, scale[probes])
+      prior = scale[probes]**2
+      return rows, solved.tail, rows.covariance(solved, prior, cross) / prior
+
+    rows, tail, variance = solve(grid)
     while True:
-      rows = self.resolvent(tau, _SIZES[level])
-      kappa, _ = self.kernels(rows, some, rows.times)
-      tail = rows.rows(kappa, scale[probes]).tail
-      if tail <= 20 * self._problem.rtol or level == len(_SIZES) - 1:
-        return rows, level
-      level += 1
+      finer = grid.finer()
+      finer_rows, finer_tail, finer_variance = solve(finer)
+      error = float(np.max(np.abs(variance - finer_variance)))
+      if error <= 2 * rtol and tail <= 20 * rtol or finer == grid:
+        return rows, grid, error
+      rows, tail, variance = finer_rows, finer_tail, finer_variance
+      grid = finer
 
   def two_time_covariance(self, tau1: float, tau2: float, x_test,
                           diagonal: bool, **kwargs) -> np.ndarray:
@@ -198,7 +239,7 @@ class Fluctuations:
     factors = self.factors(x_test, kwargs)
 
     def solve(tau, scale):
-      rows, _ = self.solved(tau, factors, scale)
+      rows, _, _ = self.solved(tau, factors, scale)
       kappa, _ = self.kernels(rows, factors, rows.times)
       return rows, rows.rows(kappa, scale)
 

@@ -80,8 +80,9 @@ class LowRankKernel(NamedTuple):
 class _CoarseGrid:
   """Chebyshev points in ages, dense near age 0 and near time 0."""
 
-  def __init__(self, tau: float, width: float, early: float, size: int):
-    self._tau, self._width, self._early = tau, width, early
+  def __init__(self, tau: float, width: float, early: float, slow: float,
+               size: int):
+    self._tau, self._width, self._early, self._slow = tau, width, early, slow
     low, high = (np.zeros(1), np.full(1, tau))
     self._ends = self._variable(low)[0], self._variable(high)[0]
     u = (1 - np.cos(np.pi * np.arange(size) / (size - 1))) / 2
@@ -102,7 +103,7 @@ class _CoarseGrid:
 
   def _variable(self, age):
     # Logarithmic, but not where memory decays exponentially.
-    return (np.arcsinh(np.sqrt(age / self._width)) + .02 * age / self._width -
+    return (np.arcsinh(np.sqrt(age / self._width)) + age / self._slow -
             np.log1p((self._tau - age) / self._early) / 2)
 
   def _chebyshev(self, age):
@@ -429,7 +430,7 @@ class Resolvent:
     first = .3 * (1e-8 if impulse else temperature / (largest + temperature))
     first = np.clip(first, 1e-13 * tau, min(1e-2 * width, tau))
     self.mesh = _FineMesh(tau, first, early, longest, impulse)
-    self.grid = _CoarseGrid(tau, width, early, size)
+    self.grid = _CoarseGrid(tau, width, early, 16 * longest, size)
     self.times = self.grid.times
 
     fine = self.mesh.ages
