@@ -197,6 +197,8 @@ class CompressedKernel:
 
   def tighten(self, factor: float):
     """Fits again, with an error smaller than now by a factor."""
+    if self._latest is not None and self.test_error > self.family.error:
+      self._extra.append(self._latest)
     self._tightening = min(.3 * self._tightening,
                            factor * self.error / (.1 * self._rtol))
     self._fit()

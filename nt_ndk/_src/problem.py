@@ -36,6 +36,7 @@ class Problem:
       all others are rows.
     rtol: tolerance that can be had.
     dtype: of large arrays.
+    rounding: relative rounding error of kernels.
     evaluator: kernels on the training data.
     ndk, nngp: the same, compressed in time.
     late: a diffusion time at which equilibrium has long been reached.
@@ -55,6 +56,8 @@ class Problem:
 
     self.dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
     eps = float(jnp.finfo(self.dtype).eps)
+    # Of the kernel of an input with itself or a near duplicate.
+    self.rounding = eps**.5
     self.rtol = float(rtol)
     if self.dtype == jnp.float32 and rtol < _FLOAT32_RTOL:
       self.rtol = _FLOAT32_RTOL
@@ -147,7 +150,7 @@ class Problem:
       if missed <= 3:
         break
       self.ndk.tighten(1 / missed)
-    return factor * self.ndk.error
+    return factor * (self.ndk.error + self.rounding)
 
   # Equilibrium.
 

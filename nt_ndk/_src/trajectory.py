@@ -14,6 +14,9 @@ from nt_ndk._src.problem import MAX_FITS
 from nt_ndk._src.problem import Problem
 from nt_ndk._src.volterra import VolterraSolver
 
+# Estimated error, in units of the tolerance, that the user is told of.
+_WARN = 100
+
 
 class Trajectory:
   """Mean predictor, solved when and as far as needed."""
@@ -21,6 +24,7 @@ class Trajectory:
   def __init__(self, problem: Problem):
     self._problem = problem
     self._solver, self._fits, self._fitted = None, 0, 0
+    self._warned = False
 
   def mean(self, tau: np.ndarray, x_test, **kwargs) -> jax.Array:
     """Mean predictions `tau.shape + [m, k]` at diffusion times."""
@@ -73,37 +77,36 @@ class Trajectory:
       bar.to(1.)
       problem.stats['seconds']['solver'] += time.perf_counter() - begin
       bar.close()
-      kernel_error = self._kernel_error(solver)
-      missed = max(kernel_error, solver.limit_error if self._ended(solver, tau)
-                   else 0.) / problem.rtol
+      ended = not solver.settled and tau > solver.ends[-1]
+      response = self._response(solver)
+      missed = max(3 * response * problem.ndk.error,
+                   solver.limit_error if ended else 0.) / problem.rtol
       if missed <= 3 or self._fitted == MAX_FITS:
         break
       # The kernels were not accurate enough for this problem.
       self._fitted += 1
       problem.ndk.tighten(1 / missed)
 
-    if self._ended(solver, tau) and solver.limit_error > 10 * problem.rtol:
-      # At the end of time the trajectory is known.
+    # At the end of time the trajectory is known.
+    error = max(.3 * max(solver.errors, default=0.) +
+                10 * response * (problem.ndk.error + problem.rounding),
+                solver.limit_error if solver.settled or ended else 0.)
+    if error > _WARN * problem.rtol and not self._warned:
+      self._warned = True
       warnings.warn(
-          f'The trajectory ends {solver.limit_error:.1e} away from the '
-          f'posterior (relative to `y_train`; `rtol` is {problem.rtol:.1e}). '
-          'Predictions at late times may be as far off. The kernel may be too '
-          'ill-conditioned for this temperature.')
-    errors = [.3 * max(solver.errors, default=0.) + kernel_error]
-    if solver.settled or self._ended(solver, tau):
-      errors.append(solver.limit_error)
+          f'The estimated error of the mean predictor is {error:.1e}, relative '
+          f'to `y_train` (`rtol` is {problem.rtol:.1e}): the kernel of these '
+          'inputs is ill-conditioned at this temperature, and rounding errors '
+          'are amplified. Leave out duplicated or nearly duplicated inputs, '
+          'raise the temperature, or use float64.')
     problem.stats.update(
         rank=problem.ndk.family.rank, panels=solver.stats['panels'],
         kernel_evaluations=problem.evaluator.evaluations,
-        estimated_error=float(max(errors)))
+        estimated_error=float(error))
     return solver
 
-  def _ended(self, solver: VolterraSolver, tau: float) -> bool:
-    """Whether kernels are not known for as long as would be needed."""
-    return not solver.settled and tau > solver.ends[-1]
-
-  def _kernel_error(self, solver: VolterraSolver) -> float:
-    """What the error of the kernels makes of predictions, relative to targets.
+  def _response(self, solver: VolterraSolver) -> float:
+    """Relative error of the mean for one of the kernels.
 
     All that the residuals have done since the start enters, whatever its sign.
     The error of all kernels is taken to be the largest found; those of many
@@ -115,4 +118,4 @@ class Trajectory:
     largest = float(jnp.max(jnp.diagonal(problem.ndk.initial)))
     total = solver.total(size) * np.max(size(solver.ends)) * largest
     total *= np.sqrt(min(1., FEW / len(problem.y)))
-    return 3 * problem.ndk.error * (1 + total / problem.y_scale)
+    return 1 + total / problem.y_scale
