@@ -285,8 +285,8 @@ def make_basis(ndk: LowRankKernel, nngp: LowRankKernel, tau: float) -> Basis:
   symmetric = bool(skew <= 1e4 * jnp.finfo(C.dtype).eps * jnp.max(C_diagonal))
   if not symmetric:
     C = jnp.concatenate([C, jnp.swapaxes(C, 1, 2)])
-  return Basis(np.asarray(evecs), _side_by_side(K),
-               np.asarray(K_diagonal, float).T, _side_by_side(C),
+  return Basis(np.asarray(evecs), _on_device(_side_by_side(K)),
+               np.asarray(K_diagonal, float).T, _on_device(_side_by_side(C)),
                np.asarray(C_diagonal, float).T, symmetric)
 
 
@@ -307,31 +307,22 @@ def coupling(basis: Basis, ndk: LowRankKernel, tau: float) -> float:
                                  jnp.asarray(basis.ndk_diagonal @ phi, dtype)))
 
 
-_matmul = jax.jit(jnp.matmul)
+# Matrices stay on an accelerator. On a CPU they are arrays of NumPy, which needs
+# no compilation for each new number of times.
 
 
-def _multiply(matrices: jax.Array, vectors: np.ndarray) -> np.ndarray:
+def _on_device(matrices: jax.Array):
+  return np.asarray(matrices) if jax.default_backend() == 'cpu' else matrices
+
+
+def _multiply(matrices, vectors: np.ndarray) -> np.ndarray:
   """`[n, n * R]` times `[n, R, C, m]`: `[n, C, m]`."""
-  if not matrices.size:
-    return np.zeros(vectors.shape[:1] + vectors.shape[2:])
-  out = _matmul(matrices, jnp.asarray(
-      vectors.reshape((matrices.shape[1], -1)), matrices.dtype))
-  return np.asarray(out, float).reshape((len(out),) + vectors.shape[2:])
-
-
-@jax.jit
-def _correlations(matrices, diagonal):
-  """Root sum of squares of `K_r[i, j] / (d_i d_j)^(1/2)`, `[R]`."""
-  n = len(matrices)
-  out = matrices.reshape((n, n, -1))**2
-  return jnp.sqrt(jnp.einsum('ijr,i,j->r', out, 1 / diagonal, 1 / diagonal))
-
-
-@jax.jit
-def _combine(matrices, coefficients):
-  n = len(matrices)
-  out = matrices.reshape((n, n, -1)) @ coefficients
-  return out.reshape((n, -1))
+  flat = vectors.reshape((matrices.shape[1], -1)).astype(matrices.dtype,
+                                                         copy=False)
+  if not isinstance(matrices, np.ndarray):
+    flat = jnp.asarray(flat)
+  out = np.asarray(matrices @ flat, float)
+  return out.reshape((len(out),) + vectors.shape[2:])
 
 
 def _compress(phi: np.ndarray, matrices: jax.Array, diagonal: np.ndarray,
@@ -348,17 +339,18 @@ def _compress(phi: np.ndarray, matrices: jax.Array, diagonal: np.ndarray,
     `[n, n * R']`, and `[R, R']` that turns functions into those of the new
     matrices.
   """
-  diagonal = np.maximum(diagonal, 1e-10 * np.max(diagonal))
-  norms = np.asarray(_correlations(matrices, jnp.asarray(
-      diagonal, matrices.dtype)), float)
+  n = len(matrices)
+  stacked = matrices.reshape((n, n, -1))
+  inverse = 1 / np.maximum(diagonal, 1e-10 * np.max(diagonal))
+  norms = (stacked**2).transpose((2, 0, 1)) @ inverse.astype(matrices.dtype)
+  norms = np.sqrt(np.asarray(norms, float) @ inverse)
   norms = np.maximum(norms, 1e-3 * tol)
   _, size, directions = np.linalg.svd(phi * norms, full_matrices=False)
   keep = directions[size > tol].T
   if keep.shape[1] == len(norms):
     return matrices, np.eye(len(norms))
-  return (_combine(matrices, jnp.asarray(keep / norms[:, None],
-                                         matrices.dtype)),
-          keep * norms[:, None])
+  coefficients = (keep / norms[:, None]).astype(matrices.dtype)
+  return (stacked @ coefficients).reshape((n, -1)), keep * norms[:, None]
 
 
 def _respond(tensor: np.ndarray, h: np.ndarray) -> np.ndarray:
