@@ -317,12 +317,12 @@ def _on_device(matrices: jax.Array):
 
 def _multiply(matrices, vectors: np.ndarray) -> np.ndarray:
   """`[n, n * R]` times `[n, R, C, m]`: `[n, C, m]`."""
-  flat = vectors.reshape((matrices.shape[1], -1)).astype(matrices.dtype,
-                                                         copy=False)
+  n, rank, size, m = vectors.shape
+  flat = vectors.reshape((n * rank, size * m)).astype(matrices.dtype,
+                                                      copy=False)
   if not isinstance(matrices, np.ndarray):
     flat = jnp.asarray(flat)
-  out = np.asarray(matrices @ flat, float)
-  return out.reshape((len(out),) + vectors.shape[2:])
+  return np.asarray(matrices @ flat, float).reshape((n, size, m))
 
 
 def _compress(phi: np.ndarray, matrices: jax.Array, diagonal: np.ndarray,
@@ -350,7 +350,8 @@ def _compress(phi: np.ndarray, matrices: jax.Array, diagonal: np.ndarray,
   if keep.shape[1] == len(norms):
     return matrices, np.eye(len(norms))
   coefficients = (keep / norms[:, None]).astype(matrices.dtype)
-  return (stacked @ coefficients).reshape((n, -1)), keep * norms[:, None]
+  return ((stacked @ coefficients).reshape((n, n * keep.shape[1])),
+          keep * norms[:, None])
 
 
 def _respond(tensor: np.ndarray, h: np.ndarray) -> np.ndarray:

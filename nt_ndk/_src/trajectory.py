@@ -14,8 +14,8 @@ from nt_ndk._src.problem import MAX_FITS
 from nt_ndk._src.problem import Problem
 from nt_ndk._src.volterra import VolterraSolver
 
-# Estimated error, in units of the tolerance, that the user is told of.
-_WARN = 100
+# Estimated error that the user is told of.
+_WARN = 1e-3
 
 
 class Trajectory:
@@ -79,7 +79,8 @@ class Trajectory:
       bar.close()
       ended = not solver.settled and tau > solver.ends[-1]
       response = self._response(solver)
-      missed = max(3 * response * problem.ndk.error,
+      missed = max(3 * response * problem.ndk.family.error,
+                   response * problem.ndk.test_error,
                    solver.limit_error if ended else 0.) / problem.rtol
       if missed <= 3 or self._fitted == MAX_FITS:
         break
@@ -89,9 +90,10 @@ class Trajectory:
 
     # At the end of time the trajectory is known.
     error = max(.3 * max(solver.errors, default=0.) +
-                10 * response * (problem.ndk.error + problem.rounding),
+                response * (10 * problem.ndk.error + 3 * problem.rounding),
                 solver.limit_error if solver.settled or ended else 0.)
-    if error > _WARN * problem.rtol and not self._warned:
+    if (error > max(100 * problem.rtol, _WARN) and not self._warned and
+        problem.dtype == jnp.float64):
       self._warned = True
       warnings.warn(
           f'The estimated error of the mean predictor is {error:.1e}, relative '
