@@ -56,8 +56,9 @@ class Problem:
 
     self.dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
     eps = float(jnp.finfo(self.dtype).eps)
-    # Of the kernel of an input with itself or a near duplicate.
-    self.rounding = eps**.5
+    # Of the kernel of an input with itself or a near duplicate: an angle
+    # between them, over pi, in ReLU-like layers.
+    self.rounding = eps**.5 / np.pi
     self.rtol = float(rtol)
     if self.dtype == jnp.float32 and rtol < _FLOAT32_RTOL:
       self.rtol = _FLOAT32_RTOL

@@ -444,6 +444,8 @@ class VolterraSolver:
     Returns:
       `tau.shape + [m, k]`.
     """
+    if len(self.ends) == 1:
+      return jnp.broadcast_to(values[0], tau.shape + values[0].shape)
     stages = len(self._collocation.points)
     panel = np.searchsorted(self.ends, tau, side='left') - 1
     panel = np.clip(panel, 0, len(self.ends) - 2)
