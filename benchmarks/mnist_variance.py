@@ -109,6 +109,7 @@ def main(_):
     theirs, mine = np.median(seconds, 0)
     stats = predict_fn.stats
     scale = prediction.covariance[0].max()
+    gap = np.abs(prediction.covariance[-2:] - posterior).max()
     rows.append(dict(
         activation=activation, s0=s0, s=s, n=_N_TRAIN.value,
         seconds=f'{mine:.1f}', nt_seconds=f'{theirs:.2f}',
@@ -117,7 +118,7 @@ def main(_):
         gigabytes=f'{_peak_gigabytes(case, "ours"):.1f}',
         nt_gigabytes=f'{_peak_gigabytes(case, "nt"):.1f}',
         estimated_error=f'{stats["estimated_covariance_error"]:.1e}',
-        posterior_gap=f'{np.abs(prediction.covariance[-2:] - posterior).max():.1e}',
+        posterior_gap=f'{gap:.1e}',
         initial_variance=f'{scale:.1f}'))
     print(rows[-1], flush=True)
 

@@ -7,9 +7,9 @@ of weights and biases, scale of inputs (over four decades) and of targets, and
 temperature (from 1e-6 to 10); a third of them have duplicated or nearly
 duplicated inputs. Mean and variance at six times, from the first learning to
 equilibrium, on training and test inputs, are compared with a direct solution of
-the equations, `tests/reference.py`, that shares nothing with the package. Errors
-of means are relative to the targets (or the mean, where that is larger), errors
-of variances to the variance without data.
+the equations, `tests/reference.py`, that shares nothing with the package.
+Errors of means are relative to the targets (or the mean, where that is larger),
+errors of variances to the variance without data.
 
     python benchmarks/random_problems.py --output=benchmarks/results/x.csv
 """

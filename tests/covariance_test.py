@@ -11,6 +11,7 @@ of the theory (sum loss): `t * learning_rate / y.size`.
 import collections
 import functools
 import os
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -18,6 +19,7 @@ import jax
 import nt_ndk  # pylint: disable=unused-import
 from nt_ndk import predict
 from nt_ndk import stax
+from nt_ndk._src import resolvent
 from neural_tangents import predict as nt_predict
 import numpy as np
 
@@ -132,14 +134,16 @@ class LimitsTest(parameterized.TestCase):
                         rtol=1e-5):
     inputs = np.concatenate([x, z])
     prior = kernel_fn(inputs, None, 'nngp', diffusion_time=(1e6, 1e6))
-    train, cross, scale = prior[:len(x), :len(x)], prior[:, :len(x)], prior.max()
+    scale = prior.max()
+    train, cross = prior[:len(x), :len(x)], prior[:, :len(x)]
     want = nt_predict.gp_inference(
         train, y, diag_reg=temperature, diag_reg_absolute_scale=True)(
             'nngp', cross, prior)
     close(want.covariance, reference.gp_covariance(
         train, temperature, cross, prior), 1e-9 * scale)
     late = [40. * y.size / temperature]
-    for t, mean_tol, tol in [(None, 1e-8, 1e-8), (late, 10. * rtol, 10. * rtol)]:
+    for t, mean_tol, tol in [(None, 1e-8, 1e-8),
+                             (late, 10. * rtol, 10. * rtol)]:
       got = predict_fn(t=t, x_test=inputs, get='ndk', compute_cov=True)
       close(got.mean.reshape(want.mean.shape), want.mean, mean_tol * rms(y))
       close(got.covariance.reshape(prior.shape), want.covariance, tol * scale)
@@ -309,7 +313,8 @@ class BruteForceTest(parameterized.TestCase):
   @parameterized.parameters(*CASES)
   def test_two_times(self, name):
     p = problem(name)
-    pairs = [(p.t[1], p.t[2]), (p.t[3], p.t[1]), (p.t[4] + .1 / p.scale, p.t[4])]
+    pairs = [(p.t[1], p.t[2]), (p.t[3], p.t[1]),
+             (p.t[4] + .1 / p.scale, p.t[4])]
     want = [reference.volterra_covariance_two_times(
         p.kernels, p.x, p.inputs, p.temperature, *pair, p.s)[1]
             for pair in pairs]
@@ -364,6 +369,50 @@ class BruteForceTest(parameterized.TestCase):
         with self.subTest(estimate_of=key, train=x_test is None):
           self.assertLess(errors[key], 10. * estimate)
           self.assertLess(estimate, 100. * rtol)
+
+
+class ConvergenceTest(parameterized.TestCase):
+  """Order of the equations for one mode, whose covariance has a kink."""
+
+  @parameterized.parameters(2, 3)
+  def test_order(self, stages):
+    g, temperature, s0, s, tau = 1.3, .7, 1.6, .8, .9
+    want = reference.scalar_variance(g, temperature, tau / temperature, s0, s)
+
+    class Decay:
+      """Memory of differences in time, and of time zero."""
+      cusp_width = early_width = 1e3
+
+      def at_earlier(self, tau_):
+        return tau_
+
+      def phi(self, tau, tau_):
+        return np.exp(-np.stack(np.broadcast_arrays(
+            tau - tau_, tau + tau_), -1) / s**2)
+
+      def phi_rows(self, tau, tau_, at_earlier=None):
+        del at_earlier
+        return self.phi(tau, tau_[:, None])
+
+    ndk, nngp = np.array([g, 0.]), g * np.array([s**2, s0**2 - s**2])
+
+    def variance(panels):
+      step = tau / panels
+      mesh = resolvent._FineMesh(tau, step, 1e3, step, impulse=False)
+      younger, older = (mesh.product_weights(Decay(), mesh.ages, side)
+                        for side in (False, True))
+      kernel = lambda c: Decay().phi(tau, tau - mesh.ages) @ c
+      equations = np.tensordot(ndk, younger, 1)
+      equations += temperature * np.eye(len(mesh.ages))
+      b = np.linalg.solve(equations, kernel(ndk))
+      weighted = mesh.weights * b
+      return (Decay().phi(tau, tau) @ nngp - 2. * weighted @ kernel(nngp) +
+              weighted @ np.tensordot(nngp, younger + older, 1) @ b)
+
+    with mock.patch.object(resolvent, '_STAGES', stages):
+      errors = [abs(variance(panels) - want) for panels in (4, 8, 16)]
+    orders = np.log2(np.divide(errors[:-1], errors[1:]))
+    close(orders, 2. * stages - 1., .3)
 
 
 class PropertiesTest(parameterized.TestCase):

@@ -49,7 +49,8 @@ class DiffusiveLimitTest(parameterized.TestCase):
   def test_brute_force(self, phi, depth, s0, s, b):
     x, y, z = data()
     layers = description(phi, depth, s0, s, b=b)
-    kernels = lambda *args, **kw: reference.two_time_kernels(*args, layers, **kw)
+    kernels = lambda *args, **kw: reference.two_time_kernels(
+        *args, layers, **kw)
     tau = np.array([1e-2, .3, 2.]) * s**2
     _, mean, covariance = reference.diffusive_limit(kernels, x, y, z, tau,
                                                     prior_std=s)

@@ -15,7 +15,7 @@ from nt_ndk._src.kernel_evaluation import KernelEvaluator
 def canonicalize_get(get) -> tuple[str, ...]:
   names = ('ndk', 'ntk', 'nngp') if get is None else (
       (get,) if isinstance(get, str) else tuple(get))
-  names = tuple(name.lower() for name in names)
+  names = tuple(str(name).lower() for name in names)
   if not names or not set(names) <= {'ndk', 'ntk', 'nngp'} or (
       len(set(names)) < len(names)):
     raise ValueError('`get` must be "ndk", "ntk", "nngp", a tuple of different '
@@ -98,10 +98,11 @@ def check_kernel_fn(kernel_fn, x, kwargs):
 
 def canonicalize_trace_axes(trace_axes, ndim: int) -> tuple[int, ...]:
   """Negative axes of `y_train`, sorted."""
-  axes = (trace_axes,) if isinstance(trace_axes, int) else tuple(trace_axes)
-  if not all(-ndim <= a < ndim for a in axes):
-    raise ValueError(f'`trace_axes` must be axes of `y_train`, which has {ndim}'
-                     f', got {trace_axes}.')
+  axes = (trace_axes,) if np.ndim(trace_axes) == 0 else tuple(trace_axes)
+  if not all(-ndim <= a < ndim for a in axes) or (
+      len({a % ndim for a in axes}) < len(axes)):
+    raise ValueError(f'`trace_axes` must be different axes of `y_train`, which '
+                     f'has {ndim}, got {trace_axes}.')
   out = tuple(sorted(a % ndim - ndim for a in axes))
   if -ndim in out:
     raise ValueError('`trace_axes` must not contain the batch axis 0 of '
@@ -111,8 +112,8 @@ def canonicalize_trace_axes(trace_axes, ndim: int) -> tuple[int, ...]:
 
 def check_compute_cov(compute_cov):
   if not (isinstance(compute_cov, (bool, np.bool_)) or compute_cov == 'diag'):
-    raise ValueError('`compute_cov` must be `False`, `True` or "diag" (variances'
-                     f' only), got {compute_cov!r}.')
+    raise ValueError('`compute_cov` must be `False`, `True` or "diag" '
+                     f'(variances only), got {compute_cov!r}.')
 
 
 def check_test_data(x_test, x_train):

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A network's two-time kernel on its data, compressed in time when needed."""
 
+import functools
 from typing import Any, Callable, Optional
 import warnings
 
@@ -153,12 +154,28 @@ class CompressedKernel:
   def scales(self) -> kernel_family.TimeScales:
     """Time scales, found on three samples."""
     if self._scales is None:
-      samples = np.random.RandomState(0).permutation(
-          length(self._evaluator.x_train))[:3]
       self._scales = kernel_family.time_scales(
-          self._sampler(self._evaluator), samples * self._evaluator.locations,
+          self._sampler(self._evaluator), self._three_samples(),
           1e-2 * self._rtol)
     return self._scales
+
+  @functools.cached_property
+  def rounding(self) -> float:
+    """Relative rounding error of the kernel of (nearly) equal inputs.
+
+    What a change of time by rounding does to it at equal times: little, unless
+    there is a cusp, as for ReLU.
+    """
+    shift = .1 * self._eps * self.scales.slow
+    samples = self._three_samples()
+    still, moved = self._sampler(self._evaluator)(
+        np.stack([samples, samples], 1), np.array([[0., 0.], [shift, 0.]]))
+    return self._eps + float(np.max(np.abs(moved / still - 1)))
+
+  def _three_samples(self) -> np.ndarray:
+    samples = np.random.RandomState(0).permutation(
+        length(self._evaluator.x_train))[:3]
+    return samples * self._evaluator.locations
 
   def factors(self, report: Callable[[int], None] = lambda _: None):
     """`[n, R * n]`, the matrices :math:`K_r` on the training data.

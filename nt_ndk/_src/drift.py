@@ -76,8 +76,8 @@ class Drift:
       before.include(x_test, kwargs)
       self.kernel_error = problem.kernel_error()
       now = problem.evaluator.variances(x, np.array([self._freeze]), **kwargs)
-      rows, _, self.error = before.solved(self._freeze, before.factors(x_test, kwargs),
-                                           np.sqrt(now[0]))
+      rows, _, self.error = before.solved(
+          self._freeze, before.factors(x_test, kwargs), np.sqrt(now[0]))
     out = [self._at(t, d, rows, x_test, prior, np.sqrt(variance), kwargs)
            for t, d, prior, variance in zip(times, lag, priors, variances)]
     return tuple(np.stack(a) for a in zip(*out))

@@ -56,7 +56,7 @@ class Fluctuations:
     error: estimated error of the latest covariances, relative to those without
       data.
     mean_difference: between means computed here and those expected, relative to
-      targets.
+      targets; 0 where the errors of the covariance explain it.
   """
 
   def __init__(self, problem: Problem, ndk: Optional[CompressedKernel] = None,
@@ -128,11 +128,15 @@ class Fluctuations:
         kernels = self.kernels(rows, factors, rows.times)
         mean, covariance, error = rows.predictions(
             *kernels, covariance, np.sqrt(variances[i]), problem.y)
-        self.error = max(self.error, error + 2 * change + 10 * self.nngp.error)
+        error += 2 * change + 10 * self.nngp.error
+        self.error = max(self.error, error)
         if expected is not None:
           difference = np.abs(mean - np.asarray(expected[first[i]]))
-          self.mean_difference = max(
-              self.mean_difference, float(np.max(difference)) / problem.y_scale)
+          size = np.sqrt(variances[i])[:, None] + problem.y_scale
+          if np.max(difference / size) > error:
+            self.mean_difference = max(
+                self.mean_difference,
+                float(np.max(difference)) / problem.y_scale)
       means.append(mean)
       covariances.append(np.maximum(covariance, 0.) if diagonal else
                          project(covariance))

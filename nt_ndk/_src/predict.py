@@ -14,6 +14,7 @@ from nt_ndk._src import arguments
 from nt_ndk._src.drift import check_readout
 from nt_ndk._src.drift import Drift
 from nt_ndk._src.fluctuations import Fluctuations
+from nt_ndk._src.kernel_evaluation import length
 from nt_ndk._src.problem import Problem
 from nt_ndk._src.stopping import Phases
 from nt_ndk._src.trajectory import Trajectory
@@ -633,14 +634,15 @@ def _gradient_flow(predict_fn, t, x_test, get, compute_cov, problem, **kwargs):
     return predict_fn(t=t, x_test=x_test, get=get, compute_cov=compute_cov,
                       **kwargs)
   x = problem.x_train if x_test is None else x_test
-  parts = []
-  for start in range(0, len(jax.tree_util.tree_leaves(x)[0]), _BLOCK):
-    some = slice(start, start + _BLOCK)
-    here = {k: jax.tree_util.tree_map(lambda a: a[some], v)  # pylint: disable=cell-var-from-loop
-            if isinstance(v, tuple) else v for k, v in kwargs.items()}
-    parts.append(predict_fn(
-        t=t, x_test=jax.tree_util.tree_map(lambda a: a[some], x), get=get,  # pylint: disable=cell-var-from-loop
-        compute_cov=True, **here))
+
+  def part(start):
+    take = lambda tree: jax.tree_util.tree_map(
+        lambda a: a[start:start + _BLOCK], tree)
+    here = {k: take(v) if isinstance(v, tuple) else v
+            for k, v in kwargs.items()}
+    return predict_fn(t=t, x_test=take(x), get=get, compute_cov=True, **here)
+
+  parts = [part(start) for start in range(0, length(x), _BLOCK)]
   t_shape = np.shape(t) if t is not None else ()
   diagonal = [_diagonal(part.covariance, len(t_shape)) for part in parts]
   axis = len(t_shape)

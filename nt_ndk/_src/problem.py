@@ -36,7 +36,6 @@ class Problem:
       all others are rows.
     rtol: tolerance that can be had.
     dtype: of large arrays.
-    rounding: relative rounding error of kernels.
     evaluator: kernels on the training data.
     ndk, nngp: the same, compressed in time.
     late: a diffusion time at which equilibrium has long been reached.
@@ -56,9 +55,6 @@ class Problem:
 
     self.dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
     eps = float(jnp.finfo(self.dtype).eps)
-    # Of the kernel of an input with itself or a near duplicate: an angle
-    # between them, over pi, in ReLU-like layers.
-    self.rounding = eps**.5 / np.pi
     self.rtol = float(rtol)
     if self.dtype == jnp.float32 and rtol < _FLOAT32_RTOL:
       self.rtol = _FLOAT32_RTOL
@@ -151,7 +147,7 @@ class Problem:
       if missed <= 3:
         break
       self.ndk.tighten(1 / missed)
-    return factor * (self.ndk.error + self.rounding)
+    return factor * (self.ndk.error + self.ndk.rounding)
 
   # Equilibrium.
 
@@ -191,8 +187,8 @@ class Problem:
     if not bool(jnp.all(jnp.isfinite(mean))):
       raise ArithmeticError(
           'The covariance of the training outputs under the prior plus '
-          f'temperature {self.temperature:.1e} is singular to rounding. Leave out '
-          'duplicated inputs, use float64, or a larger temperature.')
+          f'temperature {self.temperature:.1e} is singular to rounding. Leave '
+          'out duplicated inputs, use float64, or a larger temperature.')
     if not compute_cov:
       return mean, None
 

@@ -307,8 +307,8 @@ def coupling(basis: Basis, ndk: LowRankKernel, tau: float) -> float:
                                  jnp.asarray(basis.ndk_diagonal @ phi, dtype)))
 
 
-# Matrices stay on an accelerator. On a CPU they are arrays of NumPy, which needs
-# no compilation for each new number of times.
+# Matrices stay on an accelerator. On a CPU they are arrays of NumPy, which
+# compiles nothing for each new number of times.
 
 
 def _on_device(matrices: jax.Array):

@@ -90,7 +90,7 @@ class Trajectory:
 
     # At the end of time the trajectory is known.
     error = max(.3 * max(solver.errors, default=0.) +
-                response * (10 * problem.ndk.error + problem.rounding),
+                response * (10 * problem.ndk.error + problem.ndk.rounding),
                 solver.limit_error if solver.settled or ended else 0.)
     if (error > max(100 * problem.rtol, _WARN) and not self._warned and
         problem.dtype == jnp.float64):
