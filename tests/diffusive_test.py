@@ -96,8 +96,9 @@ class DiffusiveLimitTest(parameterized.TestCase):
       predict_fn(1., z[:, 1:])
     doubled = predict.diffusive_limit_mse_ensemble(
         kernel_fn, np.concatenate([x, x]), np.concatenate([y, 1. + y]))
-    with self.assertRaisesRegex(ArithmeticError, 'duplicated'):
-      doubled(None, z)
+    for tau in (0., 1., None):
+      with self.assertRaisesRegex(ArithmeticError, 'duplicated'):
+        doubled(tau, z)
 
 
 if __name__ == '__main__':

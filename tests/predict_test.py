@@ -342,6 +342,8 @@ class RefusalsTest(parameterized.TestCase):
 
   @parameterized.named_parameters(
       ('get', 'get|ndkk', dict(t=1., get='ndkk')),
+      ('get_that_is_no_name', 'get', dict(t=1., get=3)),
+      ('t_that_is_no_number', r'\bt\b', dict(t='late', get='ndk')),
       ('get_in_tuple', 'get|ndkk', dict(t=1., get=('ndk', 'ndkk'))),
       ('negative_t', r'\bt\b|time', dict(t=-1., get='ndk')),
       ('negative_in_t', r'\bt\b|time', dict(t=np.array([1., -1.]), get='ndk')),
@@ -355,6 +357,52 @@ class RefusalsTest(parameterized.TestCase):
     predict_fn = ensemble(network(description()), x, y, 1e-2)
     with self.assertRaisesRegex((ValueError, TypeError), word):
       predict_fn(**kwargs)
+
+  def test_wrapped_kernel_fn(self):
+    x, y, z = data()
+    kernel_fn = network(description())
+    ask = dict(t=1., x_test=z, get='ndk')
+    wrapped = lambda *args, **kwargs: kernel_fn(*args, **kwargs)
+    np.testing.assert_allclose(ensemble(wrapped, x, y, 1e-2)(**ask),
+                               ensemble(kernel_fn, x, y, 1e-2)(**ask),
+                               rtol=0, atol=1e-9)
+    deaf = lambda *args, diffusion_time, **kwargs: kernel_fn(
+        *args, diffusion_time=(0., 0.), **kwargs)
+    with self.assertRaisesRegex(ValueError, 'does not depend'):
+      ensemble(deaf, x, y, 1e-2)
+
+  def test_times_that_do_not_broadcast(self):
+    x, y, _ = data()
+    predict_fn = ensemble(network(description()), x, y, 1e-2)
+    with self.assertRaisesRegex(ValueError, 'broadcast'):
+      predict_fn.two_time_covariance([1., 2.], [1., 2., 3.])
+
+  def test_traced(self):
+    x, y, z = (jnp.asarray(a) for a in data())
+    kernel_fn = network(description())
+    predict_fn = ensemble(kernel_fn, x, y, 1e-2)
+    for word, f, a in (
+        ('temperature', lambda a: ensemble(kernel_fn, x, y, a)(t=1.), 1e-2),
+        ('x_train', lambda a: ensemble(kernel_fn, a, y, 1e-2)(t=1.), x),
+        ('y_train', lambda a: ensemble(kernel_fn, x, a, 1e-2)(t=1.), y),
+        ('t', lambda a: predict_fn(t=a), 1.),
+        ('x_test', lambda a: predict_fn(t=1., x_test=a), z)):
+      with self.subTest(word), self.assertRaisesRegex(
+          TypeError, f'`{word}`.*`jax.jit`'):
+        jax.jit(f)(a)
+
+  @parameterized.parameters(0., 1e-16)
+  def test_duplicates_without_noise(self, temperature):
+    # Two answers for one question.
+    x, y, z = data()
+    predict_fn = ensemble(network(description()), np.concatenate([x, x]),
+                          np.concatenate([y, -y]), temperature)
+    for x_test in (None, z):
+      with self.assertRaisesRegex(ArithmeticError, 'duplicated'):
+        predict_fn(t=None, x_test=x_test, get='ndk')
+    if not temperature:
+      got = predict_fn(t=30., x_test=z, get='ndk')
+      np.testing.assert_allclose(got, 0., atol=1e-6)
 
 
 if __name__ == '__main__':

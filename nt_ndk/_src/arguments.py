@@ -14,7 +14,7 @@ from nt_ndk._src.kernel_evaluation import KernelEvaluator
 
 def canonicalize_get(get) -> tuple[str, ...]:
   names = ('ndk', 'ntk', 'nngp') if get is None else (
-      (get,) if isinstance(get, str) else tuple(get))
+      tuple(get) if isinstance(get, (tuple, list)) else (get,))
   names = tuple(str(name).lower() for name in names)
   if not names or not set(names) <= {'ndk', 'ntk', 'nngp'} or (
       len(set(names)) < len(names)):
@@ -26,7 +26,11 @@ def canonicalize_get(get) -> tuple[str, ...]:
 def canonicalize_time(t) -> Optional[np.ndarray]:
   if t is None:
     return None
-  t = np.asarray(t, float)
+  check_not_traced('t', t)
+  try:
+    t = np.asarray(t, float)
+  except (TypeError, ValueError) as e:
+    raise TypeError(f'Times `t` must be real numbers, got {t!r}.') from e
   if np.any(np.isnan(t)) or np.any(t < 0):
     raise ValueError('Times `t` must be numbers and not negative, got '
                      f'{t[np.isnan(t) | (t < 0)].ravel()[:3]}. `None` is '
@@ -42,10 +46,28 @@ def canonicalize_finite_time(t) -> np.ndarray:
   return t
 
 
+def canonicalize_two_times(t1, t2) -> tuple[np.ndarray, np.ndarray]:
+  t1, t2 = canonicalize_finite_time(t1), canonicalize_finite_time(t2)
+  try:
+    return np.broadcast_arrays(t1, t2)
+  except ValueError as e:
+    raise ValueError('`t1` and `t2` must broadcast against each other, got '
+                     f'shapes {t1.shape} and {t2.shape}. For all pairs, pass '
+                     '`t1[:, None]` and `t2`.') from e
+
+
+def check_not_traced(name: str, values):
+  if any(isinstance(a, jax.core.Tracer)
+         for a in jax.tree_util.tree_leaves(values)):
+    raise TypeError(
+        f'`{name}` must be known numbers, got values traced by `jax.jit`, '
+        '`jax.vmap` or `jax.grad`. A predictor chooses its grids by the '
+        'numbers that it is given: call it outside of these. For derivatives '
+        'take central differences of predictions with a small `rtol`.')
+
+
 def check_number(name: str, value, low: float, strict: bool):
-  if isinstance(value, jax.core.Tracer):
-    raise TypeError(f'`{name}` must be a number, got a traced value; build the '
-                    'predictor outside of `jax.jit`.')
+  check_not_traced(name, value)
   if not (np.ndim(value) == 0 and np.isreal(value)):
     raise TypeError(f'`{name}` must be a real number, got {value!r}.')
   if not (np.isfinite(value) and (value > low or value == low and not strict)):
@@ -54,6 +76,8 @@ def check_number(name: str, value, low: float, strict: bool):
 
 
 def check_data(x, y):
+  check_not_traced('x_train', x)
+  check_not_traced('y_train', y)
   leaves = jax.tree_util.tree_leaves(x)
   if not leaves or not all(np.ndim(a) >= 2 for a in leaves):
     raise ValueError('`x_train` must be arrays of shape `(n, ..., channels)`, '
@@ -85,12 +109,11 @@ def check_kernel_fn(kernel_fn, x, kwargs):
             '`neural_tangents.stax`; a wrapper must pass `diffusion_time` on.')
   try:
     evaluator = KernelEvaluator(kernel_fn, x, 1, **kwargs)
-    zero = np.zeros(1, int)
-    start, later = (evaluator.sample(zero, zero, np.array([tau]), np.zeros(1))
-                    for tau in (0., 1e10))
+    start, later = evaluator.sample(np.zeros((1, 2), int),
+                                    np.array([[0., 0.], [1e10, 0.]]))[:, 0]
   except Exception as e:  # pylint: disable=broad-exception-caught
-    raise ValueError('`kernel_fn` must take `get="ndk"` and `diffusion_time=`'
-                     f'`(tau1, tau2)`, but raised {e!r}. {remedy}') from e
+    raise ValueError('`kernel_fn` must take `get="ndk"` and `diffusion_time='
+                     f'(tau1, tau2)`, but raised {e!r}. {remedy}') from e
   if np.allclose(start, later):
     raise ValueError('`kernel_fn` does not depend on `diffusion_time`. ' +
                      remedy)
@@ -102,7 +125,7 @@ def canonicalize_trace_axes(trace_axes, ndim: int) -> tuple[int, ...]:
   if not all(-ndim <= a < ndim for a in axes) or (
       len({a % ndim for a in axes}) < len(axes)):
     raise ValueError(f'`trace_axes` must be different axes of `y_train`, which '
-                     f'has {ndim}, got {trace_axes}.')
+                     f'has {ndim} axes, got {trace_axes}.')
   out = tuple(sorted(a % ndim - ndim for a in axes))
   if -ndim in out:
     raise ValueError('`trace_axes` must not contain the batch axis 0 of '
@@ -118,6 +141,7 @@ def check_compute_cov(compute_cov):
 
 def check_test_data(x_test, x_train):
   """Raises unless test inputs are finite and like the training inputs."""
+  check_not_traced('x_test', x_test)
   shapes = lambda x: jax.tree_util.tree_map(lambda a: np.shape(a)[1:], x)
   if (jax.tree_util.tree_structure(x_test) !=
       jax.tree_util.tree_structure(x_train)) or (

@@ -65,11 +65,12 @@ def _training_pairs(x, count: int, rng: np.random.RandomState):
   pool = rng.permutation(length(x))[:_POOL_SIZE]
   features = _features(_take(x, pool))
   out = []
-  for _ in range(count):
-    # Kernels at different times are not symmetric: pairs in random order.
+  for k in range(count):
+    # Kernels at different times are not symmetric: pairs in random order, the
+    # nearest samples in both.
     other = rng.permutation(len(pool))
     i, j = _choose_pairs(features, features[other], rng).T
-    pairs = np.stack([pool[i], pool[other[j]]], 1)
+    pairs = np.stack([pool[i], pool[other[j]]], 1)[:, ::-1 if k % 2 else 1]
     itself = rng.permutation(np.unique(pairs))[:_SAMPLE_PAIRS // 2]
     out.append(np.concatenate([pairs, np.stack([itself, itself], 1)]))
   return out
@@ -163,10 +164,10 @@ class CompressedKernel:
   def rounding(self) -> float:
     """Relative rounding error of the kernel of (nearly) equal inputs.
 
-    What a change of time by rounding does to it at equal times: little, unless
-    there is a cusp, as for ReLU.
+    What a change of time by (ten times) rounding does to it at equal times:
+    little, unless there is a cusp, as for ReLU, or the inputs are large.
     """
-    shift = .1 * self._eps * self.scales.slow
+    shift = self._eps * self.scales.slow
     samples = self._three_samples()
     still, moved = self._sampler(self._evaluator)(
         np.stack([samples, samples], 1), np.array([[0., 0.], [shift, 0.]]))

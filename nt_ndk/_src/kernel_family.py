@@ -150,11 +150,12 @@ class TimeScales(NamedTuple):
 
 def _positive(equal: np.ndarray) -> np.ndarray:
   """Kernels of inputs with themselves, which must be positive."""
-  if not np.all(equal > 0):
+  bad = ~((equal > 0) & np.isfinite(equal))
+  if np.any(bad):
     raise ValueError(
-        'The kernel must be positive for every input with itself, but is as '
-        f'small as {np.min(equal):.1e}. Leave out inputs that are zero, or '
-        'give the first layer a bias, `b_std`.')
+        'The kernel must be positive and finite for every input with itself, '
+        f'but is {equal[bad][0]:.1e}. Leave out inputs that are zero or give '
+        'the first layer a bias, `b_std`; scale inputs to a size near one.')
   return equal
 
 

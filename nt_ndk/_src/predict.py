@@ -3,6 +3,7 @@
 """Predictors of infinitely wide networks during and after learning."""
 
 import collections
+import functools
 from typing import Optional, Union
 
 import jax
@@ -210,6 +211,8 @@ def markov_proximal_mse_ensemble(
         out[name] = learning(t, x_test, compute_cov,
                              **kernel_fn_test_test_kwargs)
       else:
+        if name == 'ndk' and (t is None or np.any(np.isinf(t))):
+          problem.check_gradient_flow()
         out[name] = _gradient_flow(
             gradient_flow_fn, t, x_test, 'ntk' if name == 'ndk' else name,
             compute_cov, problem, **kernel_fn_test_test_kwargs)
@@ -244,8 +247,7 @@ def markov_proximal_mse_ensemble(
       raise ValueError('`two_time_covariance` needs `compute_cov` True or '
                        f'"diag" and a positive temperature, got {compute_cov!r}'
                        f' and {temperature}.')
-    t1, t2 = np.broadcast_arrays(*(
-        arguments.canonicalize_finite_time(t) for t in (t1, t2)))
+    t1, t2 = arguments.canonicalize_two_times(t1, t2)
     problem.check_question(x_test, kernel_fn_test_test_kwargs)
     fluctuations.include(x_test, kernel_fn_test_test_kwargs)
     diagonal = compute_cov == 'diag'
@@ -356,6 +358,7 @@ def diffusive_limit_mse_ensemble(
   gradient_flow_fn = nt_predict.gradient_descent_mse_ensemble(
       kernel_fn, x_train, problem.y_train, trace_axes=problem.trace_axes,
       **kernel_fn_train_train_kwargs)
+  check_kernel = functools.lru_cache(problem.check_gradient_flow)
 
   def predict_fn(diffusion_time=None, x_test=None, compute_cov=False,
                  **kernel_fn_test_test_kwargs):
@@ -389,6 +392,7 @@ def diffusive_limit_mse_ensemble(
     arguments.check_compute_cov(compute_cov)
     kwargs = kernel_fn_test_test_kwargs
     problem.check_question(x_test, kwargs)
+    check_kernel()
     cov = compute_cov or 'diag'
     shape = () if tau is None else tau.shape
     flat = np.full(1, np.inf) if tau is None else tau.ravel()
@@ -631,8 +635,8 @@ def _covariance(problem, fluctuations, tau, x_test, compute_cov, mean,
 def _gradient_flow(predict_fn, t, x_test, get, compute_cov, problem, **kwargs):
   """What Neural Tangents knows, and its variance in blocks of test inputs."""
   if compute_cov != 'diag':
-    return predict_fn(t=t, x_test=x_test, get=get, compute_cov=compute_cov,
-                      **kwargs)
+    return _finite(predict_fn(t=t, x_test=x_test, get=get,
+                              compute_cov=compute_cov, **kwargs))
   x = problem.x_train if x_test is None else x_test
 
   def part(start):
@@ -646,9 +650,20 @@ def _gradient_flow(predict_fn, t, x_test, get, compute_cov, problem, **kwargs):
   t_shape = np.shape(t) if t is not None else ()
   diagonal = [_diagonal(part.covariance, len(t_shape)) for part in parts]
   axis = len(t_shape)
-  return nt_predict.Gaussian(
+  return _finite(nt_predict.Gaussian(
       jnp.concatenate([part.mean for part in parts], axis),
-      jnp.concatenate(diagonal, axis))
+      jnp.concatenate(diagonal, axis)))
+
+
+def _finite(prediction):
+  """Raises if there are NaNs."""
+  if not all(bool(jnp.all(jnp.isfinite(a)))
+             for a in jax.tree_util.tree_leaves(prediction)):
+    raise ArithmeticError(
+        'Gradient flow without noise gives no finite prediction: the kernel of '
+        'the training inputs is singular. Leave out duplicated inputs, take a '
+        'finite time, or use `get="ndk"` with a temperature.')
+  return prediction
 
 
 def _diagonal(covariance, start: int):

@@ -159,9 +159,33 @@ class Problem:
 
   @functools.cached_property
   def _posterior(self):
-    return nt_predict.gp_inference(self.prior_kernel, self.y,
-                                   diag_reg=self.temperature,
-                                   diag_reg_absolute_scale=True)
+    infer = nt_predict.gp_inference(self.prior_kernel, self.y,
+                                    diag_reg=self.temperature,
+                                    diag_reg_absolute_scale=True)
+    n = len(self.y)
+    weights = infer(get='nngp', k_test_train=jnp.eye(n, dtype=self.dtype))
+    size = jnp.max(jnp.diagonal(self.prior_kernel))
+    error = float(jnp.finfo(self.dtype).eps * size * jnp.sqrt(
+        n * jnp.mean(weights**2)) / self.y_scale)
+    if not error < 1:
+      raise ArithmeticError(
+          'The covariance of the training outputs under the prior plus '
+          f'temperature {self.temperature:.1e} is singular to rounding: the '
+          f'mean would have a relative error of {error:.1e}. Leave out '
+          'duplicated inputs, use float64, or a larger temperature.')
+    return infer
+
+  def check_gradient_flow(self):
+    """Raises if learning without noise has no end that can be computed."""
+    size = float(jnp.max(jnp.diagonal(self.ndk.initial)))
+    smallest = float(jnp.linalg.eigvalsh(self.ndk.initial)[0])
+    if not smallest > 4 * self.ndk.rounding * size:
+      raise ArithmeticError(
+          'The NTK of the training inputs is singular to rounding: its '
+          f'smallest eigenvalue is {smallest:.1e}, its largest entry {size:.1e}.'
+          ' Without noise, what is learned of duplicated inputs is not '
+          'defined. Leave these out, take fewer samples or a deeper network, '
+          'or use `markov_proximal_mse_ensemble` with a temperature.')
 
   def equilibrium(self, x_test, compute_cov=False, **kwargs):
     """Posterior under the prior, with the temperature as noise.
@@ -184,11 +208,6 @@ class Problem:
     x = self.x_train if x_test is None else x_test
     kernel = evaluator.test_train(x, 'nngp', tau, train_tau, **kwargs)
     mean = infer(get='nngp', k_test_train=kernel)
-    if not bool(jnp.all(jnp.isfinite(mean))):
-      raise ArithmeticError(
-          'The covariance of the training outputs under the prior plus '
-          f'temperature {self.temperature:.1e} is singular to rounding. Leave '
-          'out duplicated inputs, use float64, or a larger temperature.')
     if not compute_cov:
       return mean, None
 

@@ -46,7 +46,8 @@ class OptimalStopping(NamedTuple):
     minimum: the smallest expected squared error.
     phase: "gradient-driven", "diffusive" or "equilibrium".
     gain_over_ntk: by how much the expected squared error is larger if learning
-      stops at the NTK predictor, the end of gradient flow without noise.
+      stops at the NTK predictor, the end of gradient flow without noise; NaN if
+      the NTK is singular.
     gain_over_nngp: by how much it is larger at equilibrium, the NNGP posterior.
   """
   t: np.ndarray
@@ -160,7 +161,11 @@ def optimal_stopping(predict_fn, x_test, y_test: jax.Array, t=None,
     order = np.argsort(times)
     times, table = times[order], table[:, order]
 
-  late, ntk = errors(None), errors(None, 'ntk')
+  late = errors(None)
+  try:
+    ntk = errors(None, 'ntk')
+  except ArithmeticError:  # Duplicated inputs.
+    ntk = np.full(3, np.nan)
   times = np.append(times, np.inf)
   table = np.concatenate([table, late[:, None]], 1)
   total = table[0] + table[1]

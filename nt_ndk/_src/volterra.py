@@ -371,8 +371,9 @@ class VolterraSolver:
         self._step = step * max(.2, factor)
         if start + self._step <= start:
           raise ArithmeticError(
-              f'No step at diffusion time {start:.3e} reaches the tolerance; '
-              'use float64 or a larger `rtol`.')
+              f'No step at diffusion time {start:.3e} reaches the tolerance: '
+              'rounding errors are amplified. Leave out nearly duplicated '
+              'inputs, raise `rtol` or the temperature, or use float64.')
         continue
       if self.stats['panels'] >= _MAX_PANELS:
         raise ArithmeticError(
