@@ -1,7 +1,17 @@
 # Copyright 2026 The nt_ndk Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Tests run in float64, and without the command line of absl."""
+"""Tests run in float64, without the command line of absl, on one core each."""
 
+import os
+
+if 'PYTEST_XDIST_WORKER' in os.environ:
+  # Before NumPy and JAX are loaded: there is a process for every core.
+  for library in ('OMP', 'OPENBLAS', 'MKL'):
+    os.environ.setdefault(f'{library}_NUM_THREADS', '1')
+  os.environ['XLA_FLAGS'] = (os.environ.get('XLA_FLAGS', '') +
+                             ' --xla_cpu_multi_thread_eigen=false')
+
+# pylint: disable=g-import-not-at-top,wrong-import-position
 from absl import flags
 import jax
 

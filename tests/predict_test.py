@@ -192,6 +192,20 @@ class TrajectoryTest(parameterized.TestCase):
     np.testing.assert_allclose(predict_fn(t=t * y.size, get='ndk'), before,
                                rtol=0, atol=1e-4 * rms(y))
 
+  def test_nearly_duplicated_inputs(self):
+    # More pairs of samples than the kernels are fitted on. What tells near
+    # duplicates apart must be right to a tiny part of their kernel.
+    x, y, z = data(7)
+    x[-1] = x[0] + 1e-3 * z[0]
+    temperature, s = 2e-6, 1.6
+    kernel_fn = network(description('erf', 1, .6, s, .7, b=1.))
+    predict_fn = ensemble(kernel_fn, 16. * x, y, temperature)
+    got, want = (predict_fn(t=t, x_test=16. * z, get='ndk')
+                 for t in (7. * s**2 / temperature * y.size, None))
+    self.assertGreater(np.abs(want).max(), 10. * rms(y))
+    np.testing.assert_allclose(got, want, rtol=0,
+                               atol=1e-3 * np.abs(want).max())
+
   def test_float32_warns_and_keeps_its_word(self):
     x, y, z = data(8)
     t = np.geomspace(.1, 1e5, 20)
