@@ -405,7 +405,7 @@ class RefusalsTest(parameterized.TestCase):
           TypeError, f'`{word}`.*`jax.jit`'):
         jax.jit(f)(a)
 
-  @parameterized.parameters(0., 1e-16)
+  @parameterized.parameters(0., 1e-16, 1e-15)
   def test_duplicates_without_noise(self, temperature):
     # Two answers for one question.
     x, y, z = data()
@@ -417,6 +417,16 @@ class RefusalsTest(parameterized.TestCase):
     if not temperature:
       got = predict_fn(t=30., x_test=z, get='ndk')
       np.testing.assert_allclose(got, 0., atol=1e-6)
+
+  def test_duplicates_with_little_noise(self):
+    x, y, z = data()
+    predict_fn = ensemble(network(description()), np.concatenate([x, x]),
+                          np.concatenate([y, -y]), 1e-13)
+    with self.assertWarnsRegex(UserWarning, 'estimated error.*duplicated'):
+      got = predict_fn(t=None, x_test=z, get='ndk')
+    error = predict_fn.stats['estimated_error']
+    self.assertLess(error, 1.)
+    np.testing.assert_allclose(got, 0., atol=error * rms(y))
 
 
 if __name__ == '__main__':

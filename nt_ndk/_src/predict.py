@@ -152,6 +152,7 @@ def markov_proximal_mse_ensemble(
     """Mean, or mean and covariance, at the given temperature."""
     t_shape = () if t is None else t.shape
     if t is None:
+      problem.stats.update(estimated_error=0., estimated_covariance_error=0.)
       mean, covariance = problem.equilibrium(x_test, compute_cov, **kwargs)
     else:
       tau = rate * t.ravel()

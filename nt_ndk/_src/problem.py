@@ -20,6 +20,8 @@ from nt_ndk._src.kernel_evaluation import length
 from nt_ndk._src.kernel_evaluation import to_matrix
 
 _FLOAT32_RTOL = 1e-3
+# Estimated error that the user is told of.
+_WARN = 1e-3
 # Test inputs whose joint covariance is computed if only variances are wanted.
 _BLOCK = 64
 # Fits of kernels to a problem, and samples whose errors add up.
@@ -51,7 +53,7 @@ class Problem:
     self.kernel_fn, self.x_train, self.kwargs = kernel_fn, x_train, kwargs
     self.y_train = y_train = jnp.asarray(y_train)
     self.temperature = float(temperature)
-    self._progress = progress
+    self._progress, self._warned = progress, False
 
     self.dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
     eps = float(jnp.finfo(self.dtype).eps)
@@ -93,6 +95,18 @@ class Problem:
 
   def bar(self, description: str, total: float) -> progress_lib.Bar:
     return progress_lib.Bar(self._progress, description, total)
+
+  def warn(self, error: float):
+    """Says once that the mean is less accurate than users expect."""
+    if (error > max(100 * self.rtol, _WARN) and not self._warned and
+        self.dtype == jnp.float64):
+      self._warned = True
+      warnings.warn(
+          f'The estimated error of the mean predictor is {error:.1e}, relative '
+          f'to `y_train` (`rtol` is {self.rtol:.1e}): the kernel of these '
+          'inputs is ill-conditioned at this temperature, and rounding errors '
+          'are amplified. Leave out duplicated or nearly duplicated inputs, '
+          'raise the temperature, or use float64.')
 
   # Kernels.
 
@@ -165,15 +179,17 @@ class Problem:
     n = len(self.y)
     weights = infer(get='nngp', k_test_train=jnp.eye(n, dtype=self.dtype))
     size = jnp.max(jnp.diagonal(self.prior_kernel))
-    error = float(jnp.finfo(self.dtype).eps * size * jnp.sqrt(
-        n * jnp.mean(weights**2)) / self.y_scale)
-    if not error < 1:
+    error = jnp.finfo(self.dtype).eps * size * jnp.sqrt(
+        n * jnp.mean(weights**2)) / self.y_scale
+    error = float(jnp.nan_to_num(error, nan=jnp.inf))
+    if error >= 1:
       raise ArithmeticError(
           'The covariance of the training outputs under the prior plus '
           f'temperature {self.temperature:.1e} is singular to rounding: the '
           f'mean would have a relative error of {error:.1e}. Leave out '
           'duplicated inputs, use float64, or a larger temperature.')
-    return infer
+    self.warn(error)
+    return infer, error
 
   def check_gradient_flow(self):
     """Raises if learning without noise has no end that can be computed."""
@@ -204,7 +220,8 @@ class Problem:
   def posterior(self, evaluator: KernelEvaluator, tau: float,
                 train_tau: float, x_test, compute_cov, **kwargs):
     """The same for test outputs at one time and training outputs at another."""
-    infer = self._posterior
+    infer, error = self._posterior
+    self.stats['estimated_error'] = max(self.stats['estimated_error'], error)
     x = self.x_train if x_test is None else x_test
     kernel = evaluator.test_train(x, 'nngp', tau, train_tau, **kwargs)
     mean = infer(get='nngp', k_test_train=kernel)

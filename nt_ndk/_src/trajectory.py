@@ -3,7 +3,6 @@
 """The mean predictor along the learning trajectory."""
 
 import time
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +13,6 @@ from nt_ndk._src.problem import MAX_FITS
 from nt_ndk._src.problem import Problem
 from nt_ndk._src.volterra import VolterraSolver
 
-# Estimated error that the user is told of.
-_WARN = 1e-3
-
 
 class Trajectory:
   """Mean predictor, solved when and as far as needed."""
@@ -24,7 +20,6 @@ class Trajectory:
   def __init__(self, problem: Problem):
     self._problem = problem
     self._solver, self._fits, self._fitted = None, 0, 0
-    self._warned = False
 
   def mean(self, tau: np.ndarray, x_test, **kwargs) -> jax.Array:
     """Mean predictions `tau.shape + [m, k]` at diffusion times."""
@@ -92,15 +87,7 @@ class Trajectory:
     error = max(.3 * max(solver.errors, default=0.) +
                 response * (10 * problem.ndk.error + problem.ndk.rounding),
                 solver.limit_error if solver.settled or ended else 0.)
-    if (error > max(100 * problem.rtol, _WARN) and not self._warned and
-        problem.dtype == jnp.float64):
-      self._warned = True
-      warnings.warn(
-          f'The estimated error of the mean predictor is {error:.1e}, relative '
-          f'to `y_train` (`rtol` is {problem.rtol:.1e}): the kernel of these '
-          'inputs is ill-conditioned at this temperature, and rounding errors '
-          'are amplified. Leave out duplicated or nearly duplicated inputs, '
-          'raise the temperature, or use float64.')
+    problem.warn(error)
     problem.stats.update(
         rank=problem.ndk.family.rank, panels=solver.stats['panels'],
         kernel_evaluations=problem.evaluator.evaluations,
