@@ -1,11 +1,12 @@
 # Copyright 2026 The nt_ndk Authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Tests of the examples: they run, and their tables show what they claim."""
+"""Tests of examples and README: they run, and show what they claim."""
 
 import csv
 import gzip
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -23,6 +24,22 @@ def run(*args):
   return subprocess.run(
       [sys.executable, os.path.join(_EXAMPLES, 'two_phases.py'), *args],
       capture_output=True, text=True, check=False)
+
+
+class ReadmeTest(absltest.TestCase):
+
+  def test_code(self):
+    readme = os.path.join(os.path.dirname(__file__), '..', 'README.md')
+    with open(readme, encoding='utf-8') as f:
+      blocks = re.findall(r'```python\n(.*?)```', f.read(), re.DOTALL)
+    names = {}
+    exec('\n'.join(blocks), names)  # pylint: disable=exec-used
+    self.assertEqual(names['f'].shape, (50, 30, 1))
+    self.assertEqual(names['correlation'].shape, (30,))
+    self.assertEqual(names['f_limit'].shape, (3, 30, 1))
+    np.testing.assert_allclose(names['f'][-1], names['f_posterior'], atol=1e-3)
+    np.testing.assert_allclose(names['f_drift'][0], names['f_posterior'],
+                               atol=1e-6)
 
 
 class TwoPhasesTest(absltest.TestCase):

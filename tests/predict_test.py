@@ -303,6 +303,17 @@ class InterfaceTest(parameterized.TestCase):
           np.testing.assert_allclose(
               one, theirs(t=t, x_test=x_test, get=name), rtol=0, atol=1e-10)
 
+  def test_covariance_after_mean_of_gradient_flow(self):
+    ask = dict(t=None, x_test=self.z, get='ntk')
+    predict_fn = ensemble(self.kernel_fn, self.x, self.y, 1e-2)
+    mean = predict_fn(**ask)
+    got = predict_fn(compute_cov=True, **ask)
+    want = nt_predict.gradient_descent_mse_ensemble(
+        self.kernel_fn, self.x, self.y)(compute_cov=True, **ask)
+    for a, b in ((mean, want.mean), (got.mean, want.mean),
+                 (got.covariance, want.covariance)):
+      np.testing.assert_allclose(a, b, rtol=0, atol=1e-10)
+
   def test_order_of_calls_and_cache(self):
     t = np.array([2., 60., 4e3])
     want = ensemble(self.kernel_fn, self.x, self.y, 1e-2)(

@@ -635,6 +635,11 @@ def _covariance(problem, fluctuations, tau, x_test, compute_cov, mean,
 
 def _gradient_flow(predict_fn, t, x_test, get, compute_cov, problem, **kwargs):
   """What Neural Tangents knows, and its variance in blocks of test inputs."""
+  if t is None and get == 'ntk' and not compute_cov:
+    # Neural Tangents keeps what it finds for infinite time, and would miss the
+    # NNGP if it is later asked for the covariance.
+    return _finite(predict_fn(t=t, x_test=x_test, get=('nngp', 'ntk'),
+                              **kwargs).ntk)
   if compute_cov != 'diag':
     return _finite(predict_fn(t=t, x_test=x_test, get=get,
                               compute_cov=compute_cov, **kwargs))

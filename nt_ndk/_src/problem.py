@@ -198,10 +198,10 @@ class Problem:
     if not smallest > 4 * self.ndk.rounding * size:
       raise ArithmeticError(
           'The NTK of the training inputs is singular to rounding: its '
-          f'smallest eigenvalue is {smallest:.1e}, its largest entry {size:.1e}.'
-          ' Without noise, what is learned of duplicated inputs is not '
-          'defined. Leave these out, take fewer samples or a deeper network, '
-          'or use `markov_proximal_mse_ensemble` with a temperature.')
+          f'smallest eigenvalue is {smallest:.1e}, its largest entry '
+          f'{size:.1e}. Without noise, what is learned of duplicated inputs is '
+          'not defined. Leave these out, take fewer samples or a deeper '
+          'network, or use `markov_proximal_mse_ensemble` with a temperature.')
 
   def equilibrium(self, x_test, compute_cov=False, **kwargs):
     """Posterior under the prior, with the temperature as noise.
