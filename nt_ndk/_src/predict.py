@@ -3,7 +3,6 @@
 """Predictors of infinitely wide networks during and after learning."""
 
 import collections
-import functools
 from typing import Optional, Union
 
 import jax
@@ -359,7 +358,6 @@ def diffusive_limit_mse_ensemble(
   gradient_flow_fn = nt_predict.gradient_descent_mse_ensemble(
       kernel_fn, x_train, problem.y_train, trace_axes=problem.trace_axes,
       **kernel_fn_train_train_kwargs)
-  check_kernel = functools.lru_cache(problem.check_gradient_flow)
 
   def predict_fn(diffusion_time=None, x_test=None, compute_cov=False,
                  **kernel_fn_test_test_kwargs):
@@ -393,7 +391,7 @@ def diffusive_limit_mse_ensemble(
     arguments.check_compute_cov(compute_cov)
     kwargs = kernel_fn_test_test_kwargs
     problem.check_question(x_test, kwargs)
-    check_kernel()
+    problem.check_gradient_flow()
     cov = compute_cov or 'diag'
     shape = () if tau is None else tau.shape
     flat = np.full(1, np.inf) if tau is None else tau.ravel()

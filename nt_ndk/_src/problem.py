@@ -191,10 +191,15 @@ class Problem:
     self.warn(error)
     return infer, error
 
+  @functools.cached_property
+  def _smallest_eigenvalue(self) -> float:
+    """Of the NTK."""
+    return float(jnp.linalg.eigvalsh(self.ndk.initial)[0])
+
   def check_gradient_flow(self):
     """Raises if learning without noise has no end that can be computed."""
     size = float(jnp.max(jnp.diagonal(self.ndk.initial)))
-    smallest = float(jnp.linalg.eigvalsh(self.ndk.initial)[0])
+    smallest = self._smallest_eigenvalue
     if not smallest > 4 * self.ndk.rounding * size:
       raise ArithmeticError(
           'The NTK of the training inputs is singular to rounding: its '
