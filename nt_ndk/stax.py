@@ -6,10 +6,11 @@ Every public name of :mod:`neural_tangents.stax`, with the same arguments and
 the same results. On top of that:
 
 1) Layers with random weights (:obj:`Dense`, :obj:`Conv`, :obj:`ConvLocal`,
-`ConvTranspose`) take the standard deviation of their weights at initialisation,
-`W_init_std`, and under the prior, `W_prior_std` (and the same for biases). Both
-are before the multiplier `W_std`. The prior is what L2 regularisation (weight
-decay) and noise of temperature `T` lead to in the absence of data.
+:obj:`ConvTranspose`) take the standard deviation of their weights at
+initialisation, `W_init_std`, and under the prior, `W_prior_std` (and the same
+for biases; :obj:`GlobalSelfAttention` for each of its weights). Both are before
+the multiplier `W_std`. The prior is what L2 regularisation (weight decay) and
+noise of temperature `T` lead to in the absence of data.
 
 2) `kernel_fn(x1, x2, get, diffusion_time=(tau1, tau2))` returns kernels between
 the network at diffusion time `tau1`, seen at `x1`, and at `tau2`, seen at `x2`.
@@ -40,7 +41,7 @@ Example:
 """
 
 import functools
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 from neural_tangents import stax as _nt
 from neural_tangents.stax import AggregateImplementation
@@ -55,6 +56,7 @@ from neural_tangents.stax import Slice
 from neural_tangents.stax import supports_masking
 from neural_tangents.stax import unmask_fn
 
+from nt_ndk._src import attention as _attention
 from nt_ndk._src import layers as _layers
 from nt_ndk._src.layers import layer
 from nt_ndk._src.weight_process import WeightProcess as _WeightProcess
@@ -97,9 +99,8 @@ Sign = _layers.stock(_nt.Sign)
 Sin = _layers.stock(_nt.Sin)
 SumPool = _layers.stock(_nt.SumPool)
 
-# Not known at two times: these raise there.
+# Not known at two different times: raises there.
 Dropout = _layers.dropout(_nt.Dropout)
-GlobalSelfAttention = _layers.stock(_nt.GlobalSelfAttention)
 
 
 @functools.wraps(_nt.serial)
@@ -146,11 +147,11 @@ _WEIGHTS_DOC = """
 """
 
 
-def _document(layer_fn):
+def _document(layer_fn, doc: str = _WEIGHTS_DOC):
   """Puts the arguments of the weight process before NT's documentation."""
   stock = getattr(_nt, layer_fn.__name__)
   summary, rest = (stock.__doc__ or '\n').split('\n', 1)
-  layer_fn.__doc__ = summary + _WEIGHTS_DOC + rest
+  layer_fn.__doc__ = summary + doc + rest
   return layer_fn
 
 
@@ -210,6 +211,106 @@ def _convolution(stock):
 Conv = _convolution(_nt.Conv)
 ConvLocal = _convolution(_nt.ConvLocal)
 ConvTranspose = _convolution(_nt.ConvTranspose)
+
+
+_ATTENTION_DOC = """
+
+  At two times (see :mod:`nt_ndk.stax`) all weights, before their multipliers,
+  follow the free weight process of Avidan, Li and Sompolinsky
+  (arXiv:2309.04522). With `linear_scaling` attention at each time is that of
+  the keys at this time, and the weights of values and outputs couple two times.
+  With root scaling and the `"IDENTITY"` mechanism all four do.
+
+  Args:
+    W_query_init_std, W_query_prior_std:
+      positive numbers, standard deviations of the query weights at
+      initialisation and under the prior; only for `linear_scaling=False`, since
+      queries are keys otherwise.
+
+    W_key_init_std, W_key_prior_std:
+      the same for key weights.
+
+    W_value_init_std, W_value_prior_std:
+      the same for value weights.
+
+    W_out_init_std, W_out_prior_std:
+      the same for output weights.
+
+    W_pos_emb_init_std, W_pos_emb_prior_std:
+      the same for positional embeddings.
+
+    b_init_std, b_prior_std:
+      the same for biases.
+
+  Raises:
+    ValueError: if a standard deviation is not a positive finite number, or is
+      given for queries that are keys.
+
+  The other arguments, and what is returned, are those of Neural Tangents:
+
+"""
+
+
+@functools.partial(_layers.weighted, readout='unknown')
+@functools.partial(_document, doc=_ATTENTION_DOC)
+def GlobalSelfAttention(
+    n_chan_out: int,
+    n_chan_key: int,
+    n_chan_val: int,
+    n_heads: int,
+    linear_scaling: bool = True,
+    W_key_std: float = 1.,
+    W_value_std: float = 1.,
+    W_query_std: float = 1.,
+    W_out_std: float = 1.,
+    b_std: Optional[float] = None,
+    attention_mechanism: str = AttentionMechanism.SOFTMAX.name,
+    pos_emb_type: str = PositionalEmbedding.NONE.name,
+    pos_emb_p_norm: float = 2,
+    pos_emb_decay_fn: Optional[Callable[[float], float]] = None,
+    n_chan_pos_emb: Optional[int] = None,
+    W_pos_emb_std: float = 1.,
+    val_pos_emb: bool = False,
+    batch_axis: int = 0,
+    channel_axis: int = -1,
+    *,
+    W_query_init_std: float = 1.,
+    W_query_prior_std: float = 1.,
+    W_key_init_std: float = 1.,
+    W_key_prior_std: float = 1.,
+    W_value_init_std: float = 1.,
+    W_value_prior_std: float = 1.,
+    W_out_init_std: float = 1.,
+    W_out_prior_std: float = 1.,
+    W_pos_emb_init_std: float = 1.,
+    W_pos_emb_prior_std: float = 1.,
+    b_init_std: float = 1.,
+    b_prior_std: float = 1.):
+  stock = _nt.GlobalSelfAttention(
+      n_chan_out, n_chan_key, n_chan_val, n_heads, linear_scaling, W_key_std,
+      W_value_std, W_query_std, W_out_std, b_std, attention_mechanism,
+      pos_emb_type, pos_emb_p_norm, pos_emb_decay_fn, n_chan_pos_emb,
+      W_pos_emb_std, val_pos_emb, batch_axis, channel_axis)
+  processes = _attention.Processes(
+      query=_WeightProcess(W_query_init_std, W_query_prior_std),
+      key=_WeightProcess(W_key_init_std, W_key_prior_std),
+      value=_WeightProcess(W_value_init_std, W_value_prior_std),
+      out=_WeightProcess(W_out_init_std, W_out_prior_std),
+      b=_WeightProcess(b_init_std, b_prior_std),
+      pos_emb=_WeightProcess(W_pos_emb_init_std, W_pos_emb_prior_std))
+  return _attention.self_attention(
+      stock, processes,
+      QK_std=W_query_std * W_key_std,
+      OV_std=W_out_std * W_value_std,
+      b_std=b_std,
+      mechanism=AttentionMechanism(attention_mechanism),
+      linear_scaling=linear_scaling,
+      pos_emb_type=PositionalEmbedding(pos_emb_type),
+      positions=functools.partial(_attention.positions, p_norm=pos_emb_p_norm,
+                                  decay_fn=pos_emb_decay_fn),
+      n_chan_pos_emb=n_chan_pos_emb,
+      W_pos_emb_std=W_pos_emb_std,
+      val_pos_emb=val_pos_emb)
 
 
 def prior_std(init_fn) -> Any:

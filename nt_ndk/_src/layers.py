@@ -66,7 +66,7 @@ def _canonicalize_time(tau) -> jax.Array:
   return tau
 
 
-def _canonicalize_times(diffusion_time) -> DiffusionTime:
+def canonicalize_times(diffusion_time) -> DiffusionTime:
   if isinstance(diffusion_time, DiffusionTime):
     return diffusion_time
   if not isinstance(diffusion_time, (tuple, list)) or len(diffusion_time) != 2:
@@ -76,14 +76,30 @@ def _canonicalize_times(diffusion_time) -> DiffusionTime:
   return DiffusionTime(*map(_canonicalize_time, diffusion_time))
 
 
-def _to_axis(tau: jax.Array, axis: int, ndim: int) -> jax.Array:
+def to_axis(tau: jax.Array, axis: int, ndim: int) -> jax.Array:
   """Aligns per-sample times with one batch axis of an `ndim` covariance."""
   if tau.ndim == 0:
     return tau
   return jnp.expand_dims(tau, [i for i in range(ndim) if i != axis])
 
 
+def check_samples(k: nt.Kernel, tau1: jax.Array, tau2: jax.Array):
+  """Raises unless there is one time, or one for each sample."""
+  for name, tau, cov in (('tau1', tau1, k.cov1), ('tau2', tau2, k.cov2)):
+    if tau.ndim and cov is not None and len(tau) != len(cov):
+      raise ValueError(f'`{name}` has {len(tau)} values for {len(cov)} '
+                       'samples; give one value, or one for each sample.')
+
+
 # Layers with random weights.
+
+
+def check_stds(**stds: float):
+  """Raises unless all are positive, finite numbers."""
+  for name, std in stds.items():
+    if not (np.ndim(std) == 0 and 0 < std < float('inf')):
+      raise ValueError(f'`{name}` must be a positive, finite number, got {std}.'
+                       ' Leave out a bias with `b_std=None`.')
 
 
 def random_weights(
@@ -107,13 +123,8 @@ def random_weights(
   Returns:
     `(init_fn, apply_fn, kernel_fn)`, `kernel_fn` mapping `Kernel` to `Kernel`.
   """
-  for name, std in (('W_init_std', weight.init_std),
-                    ('W_prior_std', weight.prior_std),
-                    ('b_init_std', bias.init_std),
-                    ('b_prior_std', bias.prior_std)):
-    if not (np.ndim(std) == 0 and 0 < std < float('inf')):
-      raise ValueError(f'`{name}` must be a positive, finite number, got {std}.'
-                       ' Leave out a bias with `b_std=None`.')
+  check_stds(W_init_std=weight.init_std, W_prior_std=weight.prior_std,
+             b_init_std=bias.init_std, b_prior_std=bias.prior_std)
   standard = parameterization.lower() == 'standard'
   starts_at_unit_std = weight.init_std == bias.init_std == 1.
   if standard and (weight, bias) != (WeightProcess(1., 1.),) * 2:
@@ -142,11 +153,8 @@ def random_weights(
       if starts_at_unit_std:
         return stock_kernel_fn(k, **kwargs)
       diffusion_time = (0., 0.)
-    tau1, tau2 = _canonicalize_times(diffusion_time)
-    for name, tau, cov in (('tau1', tau1, k.cov1), ('tau2', tau2, k.cov2)):
-      if tau.ndim and cov is not None and len(tau) != len(cov):
-        raise ValueError(f'`{name}` has {len(tau)} values for {len(cov)} '
-                         'samples; give one value, or one for each sample.')
+    tau1, tau2 = canonicalize_times(diffusion_time)
+    check_samples(k, tau1, tau2)
     if standard:
       raise ValueError('Kernels at two times need `parameterization="ntk"`: '
                        'under `parameterization="standard"` the relaxation '
@@ -169,7 +177,7 @@ def random_weights(
       A_nngp = getattr(linear, name)
       if A_nngp is None:
         return None
-      times = _to_axis(tau, 0, A_nngp.ndim), _to_axis(tau_, axis_, A_nngp.ndim)
+      times = to_axis(tau, 0, A_nngp.ndim), to_axis(tau_, axis_, A_nngp.ndim)
       out = W_std**2 * weight.autocovariance(*times) * A_nngp
       if constant is not None:
         out += b_std**2 * bias.autocovariance(*times) * getattr(constant, name)
@@ -179,8 +187,8 @@ def random_weights(
       if linear.ntk is None:
         return None
       ndim = linear.nngp.ndim
-      times = _to_axis(tau1, 0, ndim), _to_axis(tau2, 1, ndim)
-      clocks = _to_axis(clock1, 0, ndim), _to_axis(clock2, 1, ndim)
+      times = to_axis(tau1, 0, ndim), to_axis(tau2, 1, ndim)
+      clocks = to_axis(clock1, 0, ndim), to_axis(clock2, 1, ndim)
       A_ndk = linear.ntk - linear.nngp
       out = W_std**2 * (weight.autocovariance(*clocks) * A_ndk +
                         response(weight, *times) * linear.nngp)
@@ -290,9 +298,8 @@ def _public(triple, *, weights_move: bool, keywords: Optional[frozenset[str]],
       if readout == 'unknown':
         raise ValueError(
             '`readout_freeze` needs a network with one last layer of weights, '
-            'the readout, but several branches of this one end in layers of '
-            'weights. Join them, then end the network in a layer such as '
-            '`Dense`.')
+            'the readout, but this one ends in several branches with weights, '
+            'or in attention. End the network in a layer such as `Dense`.')
       kwargs['readout_freeze'] = readout_freeze
     unknown = set(kwargs) - {'readout_freeze'} - (
         set(kwargs) if keywords is None else keywords)
@@ -303,7 +310,7 @@ def _public(triple, *, weights_move: bool, keywords: Optional[frozenset[str]],
     if diffusion_time is not None:
       if not weights_move:
         _refuse_static_weights(init_fn, stock_kernel_fn.__name__, x1_or_kernel)
-      kwargs['diffusion_time'] = _canonicalize_times(diffusion_time)
+      kwargs['diffusion_time'] = canonicalize_times(diffusion_time)
       # The same inputs at two times are two different random variables.
       if x2 is None and not _holds_kernels(x1_or_kernel):
         x2 = x1_or_kernel
@@ -396,13 +403,13 @@ def _is_one_time(diffusion_time: Optional[DiffusionTime]) -> bool:
   return bool(np.all(diffusion_time.tau1 == diffusion_time.tau2))
 
 
-def weighted(layer_fn):
+def weighted(layer_fn, readout: str = 'known'):
   """Makes a layer of a function that returns `random_weights(...)`."""
 
   @functools.wraps(layer_fn)
   def new_layer_fn(*args, **kwargs):
     return _public(nt_stax.layer(layer_fn)(*args, **kwargs), weights_move=True,
-                   keywords=_KEYWORDS, readout='known')
+                   keywords=_KEYWORDS, readout=readout)
 
   return new_layer_fn
 
