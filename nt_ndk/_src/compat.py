@@ -18,12 +18,19 @@ step  what NT looks for                            what it gets
       tracers since 0.4.36), in NT's modules
 5     ``scipy.linalg.eigvalsh(eigvals=...)``       ``subset_by_index``, in
       (gone since SciPy 1.14), in NT's modules     NT's modules
-6     ``neural_tangents.experimental``             the same module, loaded
+6     ``jax.interpreters.ad.linearize``, called    ``jax.linearize`` and
+      as before JAX 0.10, in NT's modules          ``jax.make_jaxpr``
+7     private parts of ``jax.interpreters.ad``     ``jax.linear_transpose``,
+      that transpose one equation, in NT's         ``jax.config``
+      modules
+8     ``cost_analysis()[0]`` (a dict since JAX     a count of operations that
+      0.5), in NT's modules                        reads both
+9     ``neural_tangents.experimental``             the same module, loaded
       (imports TensorFlow)                         when it is first used
 ====  ===========================================  ==========================
 
 Steps 1 to 3 add names that are missing and never replace one that is there;
-steps 4 and 5 rebind names inside NT's own modules, so nothing that JAX or SciPy
+steps 4 to 8 rebind names inside NT's own modules, so nothing that JAX or SciPy
 defines changes for anyone else. What was done is logged at debug level.
 """
 
@@ -35,6 +42,7 @@ import sys
 import types
 
 import jax
+from jax.extend import source_info_util
 from jax.interpreters import ad
 import scipy
 
@@ -121,6 +129,50 @@ def _eigvalsh(a, eigvals, **kwargs):
   return scipy.linalg.eigvalsh(a, subset_by_index=eigvals, **kwargs)
 
 
+class _Unknown:
+  """Says that an output depends on the inputs."""
+
+  def is_known(self) -> bool:
+    return False
+
+
+def _linearize(fn, *primals, has_aux: bool):
+  """Outputs of a flat function, and the equations of its derivative."""
+  del has_aux  # NT has none.
+  out, derivative = jax.linearize(fn.call_wrapped, *primals)
+  closed = jax.make_jaxpr(derivative)(*primals)
+  return out, [_Unknown()] * len(out), closed.jaxpr, closed.consts
+
+
+def _transpose_equation(eqn, cotangent, *inputs):
+  """Cotangents of the inputs of a linear equation that are not known."""
+  if eqn is None:  # The identity.
+    return (cotangent,)
+  if isinstance(cotangent, ad.Zero):
+    return [None] * len(inputs)
+  unknown = [i for i, x in enumerate(inputs) if ad.is_undefined_primal(x)]
+
+  def fn(*args):
+    args = dict(zip(unknown, args))
+    return eqn.primitive.bind(*(args.get(i, x) for i, x in enumerate(inputs)),
+                              **eqn.params)
+
+  transposed = jax.linear_transpose(
+      fn, *(jax.ShapeDtypeStruct(inputs[i].aval.shape, inputs[i].aval.dtype)
+            for i in unknown))(cotangent)
+  out = dict(zip(unknown, transposed))
+  return [out.get(i) for i in range(len(inputs))]
+
+
+def _get_flops(f, optimize: bool, *args, **kwargs) -> float:
+  """Number of operations of a function."""
+  lowered = jax.jit(f).lower(*args, **kwargs)
+  analysis = (lowered.compile() if optimize else lowered).cost_analysis()
+  if not isinstance(analysis, dict):
+    analysis, = analysis
+  return analysis['flops']
+
+
 def _patch_neural_tangents() -> list[str]:
   """Rebinds, inside NT's modules, what exists but no longer works."""
   predict = importlib.import_module(f'{_NT}._src.predict')
@@ -135,6 +187,17 @@ def _patch_neural_tangents() -> list[str]:
     predict.sp = _Overlay(scipy, linalg=_Overlay(scipy.linalg,
                                                  eigvalsh=_eigvalsh))
     done += ['eigvalsh']
+  empirical = importlib.import_module(f'{_NT}._src.empirical')
+  # pylint: disable=protected-access
+  empirical.ad = _Overlay(ad, linearize=_linearize, config=jax.config,
+                          source_info_util=source_info_util)
+  # A class that no abstract value has.
+  empirical.core = _Overlay(jax.core, DShapedArray=getattr(
+      jax.core, 'DShapedArray', _Unknown))
+  empirical._eqn_vjp_fn = _transpose_equation
+  empirical._get_flops = _get_flops
+  # pylint: enable=protected-access
+  done += ['linearize', 'transposes', 'cost_analysis']
   return done
 
 
