@@ -1,0 +1,265 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Two-time kernels by sampling the free weight process."""
+
+import collections
+import functools
+from typing import Any, NamedTuple, Optional, Union
+
+from flax import linen as nn
+import jax
+from jax import random
+import jax.numpy as jnp
+import neural_tangents as nt
+
+from nt_ndk._src import layers
+from nt_ndk._src.weight_process import WeightProcess
+
+_GET = ('nngp', 'ndk')
+
+
+class Estimate(NamedTuple):
+  """A Monte Carlo estimate.
+
+  Attributes:
+    mean: average over networks.
+    standard_error: of the mean, from the spread of the networks; same shape.
+  """
+  mean: jax.Array
+  standard_error: jax.Array
+
+
+def _canonicalize_functions(init_fn, apply_fn):
+  """Functions `init(key, x)`, with parameters apart from the rest of a state.
+
+  Args:
+    init_fn: of `stax`, or the `init` of a Flax module.
+    apply_fn: of `stax`, or the `apply` of a Flax module.
+
+  Returns:
+    `init(key, x)`, which returns parameters and the rest, and
+    `apply(parameters, rest, x, **kwargs)`.
+  """
+  if isinstance(getattr(init_fn, '__self__', None), nn.Module):
+    def init(key, x):
+      variables = dict(init_fn(key, x))
+      return variables.pop('params'), variables
+
+    def apply(params, rest, x, rng=None, **kwargs):
+      return apply_fn({'params': params, **rest}, x, rngs=dict(dropout=rng),
+                      **kwargs)
+  else:
+    def init(key, x):
+      return init_fn(key, jax.tree_util.tree_map(jnp.shape, x))[1], None
+
+    def apply(params, rest, x, **kwargs):
+      del rest
+      return apply_fn(params, x, **kwargs)
+
+  return init, apply
+
+
+def _prior(init_fn, prior_std, params):
+  """Prior standard deviation of every array of parameters, a tree like them."""
+  if prior_std is None:
+    prior_std = getattr(init_fn, 'prior_std', None)
+    if prior_std is None:
+      raise ValueError(
+          '`prior_std` is needed: a number, or a tree of numbers like the '
+          'parameters of the network. Only networks of `nt_ndk.stax` know their '
+          'own.')
+  if jax.tree_util.all_leaves([prior_std]):
+    prior_std = jax.tree_util.tree_map(lambda _: prior_std, params)
+  structures = [jax.tree_util.tree_structure(t) for t in (params, prior_std)]
+  if structures[0] != structures[1]:
+    raise ValueError(
+        '`prior_std` must be a number or a tree with a number for each array of '
+        f'parameters, {structures[0]}, got {structures[1]}. Layers of Neural '
+        "Tangents with weights do not know theirs: use `nt_ndk.stax`'s, or pass "
+        '`prior_std`.')
+  for std in jax.tree_util.tree_leaves(prior_std):
+    layers.check_stds(prior_std=std)
+  return prior_std
+
+
+def two_time_kernel_fn(
+    init_fn,
+    apply_fn,
+    key: jax.Array,
+    n_samples: int,
+    prior_std: Any = None,
+    trace_axes: Union[int, tuple[int, ...]] = (-1,),
+    vmap_axes: Any = None,
+    implementation: Union[int, nt.NtkImplementation] = (
+        nt.NtkImplementation.NTK_VECTOR_PRODUCTS),
+):
+  r"""Returns a Monte Carlo estimate of kernels at two diffusion times.
+
+  Draws networks and moves their parameters without data, by the free weight
+  process
+
+  .. math::
+    d\theta_i = -\frac{\theta_i}{s_i^2}\, d\tau + \sqrt 2\, dB_i,
+
+  exactly, from the parameters that `init_fn` draws, to the two diffusion times.
+  The kernels are averages over networks,
+
+  .. math::
+    \mathrm{NNGP}(\tau, \tau'; x, x') &= \langle f(x; \theta(\tau))\,
+    f(x'; \theta(\tau')) \rangle, \\
+    \mathrm{NDK}(\tau, \tau'; x, x') &= \Big\langle \sum_i
+    e^{-|\tau - \tau'| / s_i^2}\, \partial_i f(x; \theta(\tau))\,
+    \partial_i f(x'; \theta(\tau')) \Big\rangle
+
+  (Avidan, Li and Sompolinsky, arXiv:2309.04522). As the width grows they become
+  those of :mod:`nt_ndk.stax`, where there is a closed form. At a finite width
+  there is a deviation of the order of its inverse, which `standard_error` does
+  not include.
+
+  Use it for networks without a closed form, or to check one. With the standard
+  parameterisation parameters have a standard deviation, and so a relaxation
+  time :math:`s_i^2`, that depends on the width; give `prior_std` accordingly.
+
+  Args:
+    init_fn:
+      function of :mod:`nt_ndk.stax` or the like, `init_fn(key, input_shape)`,
+      which returns `(output_shape, params)`; or the `init` of a `flax.linen`
+      module. It may draw parameters in any way.
+
+    apply_fn:
+      `apply_fn(params, x, **kwargs)`; or the `apply` of the same module.
+
+    key:
+      `jax.random` key.
+
+    n_samples:
+      number of networks, at least 2.
+
+    prior_std:
+      :math:`s`, standard deviation under the prior: a number, or a tree with a
+      number for each array of parameters. `None` reads those of a network of
+      :mod:`nt_ndk.stax`. For a Flax module a tree like its `"params"`; what
+      else its state holds does not move.
+
+    trace_axes:
+      axes of outputs over which kernels are averaged, see
+      :func:`neural_tangents.empirical_ntk_fn`.
+
+    vmap_axes:
+      batch axes, see :func:`neural_tangents.empirical_ntk_fn`; 0 for most
+      networks, which saves time and memory.
+
+    implementation:
+      how gradients are contracted, see
+      :class:`neural_tangents.NtkImplementation`.
+
+  Returns:
+    A function `kernel_fn(x1, x2=None, get=None, diffusion_time=(0., 0.),
+    **apply_fn_kwargs)`. `diffusion_time` is a pair of numbers, that of `x1` and
+    that of `x2`; new ones do not recompile. `get` is "nngp", "ndk", or a tuple
+    of these, of which `None` is both. It returns an `Estimate` for each,
+    `mean` and `standard_error` of shape `(n1, n2)` for one output axis that is
+    traced. `x2=None` means `x1`, at the second time.
+
+  Raises:
+    ValueError: if there are too few networks, or `prior_std` is not known, not
+      positive or not like the parameters.
+
+  Example:
+    >>> from jax import random
+    >>> from nt_ndk import monte_carlo, stax
+    >>> #
+    >>> init_fn, apply_fn, kernel_fn = stax.serial(
+    >>>     stax.Dense(256, W_prior_std=.8), stax.Relu(), stax.Dense(16))
+    >>> estimate_fn = monte_carlo.two_time_kernel_fn(
+    >>>     init_fn, apply_fn, random.PRNGKey(0), n_samples=50)
+    >>> x = random.normal(random.PRNGKey(1), (3, 5))
+    >>> ndk = estimate_fn(x, None, 'ndk', diffusion_time=(.5, .1))
+    >>> exact = kernel_fn(x, None, 'ndk', diffusion_time=(.5, .1))
+    >>> z = (ndk.mean - exact) / ndk.standard_error
+  """
+  if n_samples < 2:
+    raise ValueError(f'`n_samples` must be at least 2, got {n_samples}.')
+  init, apply = _canonicalize_functions(init_fn, apply_fn)
+
+  def displaced(shift, x, state, **kwargs):
+    """The network where parameters are moved by `shift` times a weight."""
+    params, root, rest = state
+    params = jax.tree_util.tree_map(lambda p, r, d: p + r * d, params, root,
+                                    shift)
+    return apply(params, rest, x, **kwargs)
+
+  # A tuple of two belongs to the first and to the second inputs.
+  empirical = nt.empirical_kernel_fn(
+      displaced, trace_axes=trace_axes, vmap_axes=vmap_axes,
+      implementation=implementation)
+
+  def free_paths(key, x, tau1, tau2):
+    """Parameters at two times, and the root of their response."""
+    init_key, *keys = random.split(key, 3)
+    params, rest = init(init_key, x)
+    prior = _prior(init_fn, prior_std, params)
+    leaves, tree = jax.tree_util.tree_flatten(params)
+    processes = [WeightProcess(0., s) for s in jax.tree_util.tree_leaves(prior)]
+
+    def move(leaves, key, tau):
+      noise = [random.normal(k, p.shape, p.dtype)
+               for k, p in zip(random.split(key, len(leaves)), leaves)]
+      return [process.response(tau, 0.) * p + jnp.sqrt(process.variance(tau)) * e
+              for process, p, e in zip(processes, leaves, noise)]
+
+    early = move(leaves, keys[0], jnp.minimum(tau1, tau2))
+    late = move(early, keys[1], jnp.abs(tau1 - tau2))
+    root = [jnp.sqrt(process.response(tau1, tau2)) for process in processes]
+    first = tau1 <= tau2
+    pick = lambda a, b: tree.unflatten(
+        [jnp.where(first, p, q) for p, q in zip(a, b)])
+    return pick(early, late), pick(late, early), tree.unflatten(root), rest
+
+  @functools.partial(jax.jit, static_argnames='get')
+  def estimate(x1, x2, tau1, tau2, get, key, kwargs):
+    def one(key):
+      path_key, rng = random.split(key)
+      theta1, theta2, root, rest = free_paths(path_key, x1, tau1, tau2)
+      still = jax.tree_util.tree_map(jnp.zeros_like, theta1)
+      stock_get = tuple('ntk' if g == 'ndk' else g for g in get)
+      return tuple(empirical(
+          x1, x2, stock_get, still, rng=rng,
+          state=((theta1, root, rest), (theta2, root, rest)), **kwargs))
+
+    def add(carry, key):
+      """Welford's update of mean and sum of squares."""
+      count, mean, squares = carry
+      count, sample = count + 1, one(key)
+      new = jax.tree_util.tree_map(lambda m, s: m + (s - m) / count, mean,
+                                   sample)
+      squares = jax.tree_util.tree_map(
+          lambda q, m, n, s: q + (s - m) * (s - n), squares, mean, new, sample)
+      return (count, new, squares), None
+
+    zeros = jax.tree_util.tree_map(
+        lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(one, key))
+    (_, mean, squares), _ = jax.lax.scan(
+        add, (0, zeros, zeros), random.split(key, n_samples))
+    return mean, jax.tree_util.tree_map(
+        lambda q: jnp.sqrt(q / (n_samples * (n_samples - 1))), squares)
+
+  def kernel_fn(x1, x2=None, get: Union[None, str, tuple[str, ...]] = None,
+                diffusion_time=(0., 0.), **apply_fn_kwargs):
+    names = _GET if get is None else (get,) if isinstance(get, str) else get
+    names = tuple(name.lower() for name in names)
+    if not names or set(names) - set(_GET) or len(set(names)) < len(names):
+      raise ValueError(f'`get` must be one of {_GET}, or a tuple of these, got '
+                       f'{get!r}.')
+    tau1, tau2 = layers.canonicalize_times(diffusion_time)
+    if tau1.ndim or tau2.ndim:
+      raise ValueError('Monte Carlo kernels have one time for all samples, got '
+                       f'times of shapes {tau1.shape} and {tau2.shape}.')
+    mean, error = estimate(x1, x1 if x2 is None else x2, tau1, tau2, names, key,
+                           apply_fn_kwargs)
+    out = [Estimate(*pair) for pair in zip(mean, error)]
+    if isinstance(get, str):
+      return out[0]
+    return collections.namedtuple('MonteCarloKernel', names)(*out)
+
+  return kernel_fn
