@@ -119,6 +119,18 @@ def check_kernel_fn(kernel_fn, x, kwargs):
                      remedy)
 
 
+def check_batch_size(batch_size, kernel_fn):
+  if isinstance(batch_size, bool) or not (
+      isinstance(batch_size, (int, np.integer)) and batch_size >= 0):
+    raise ValueError('`batch_size` must be a number of samples, or 0 for all '
+                     f'at once, got {batch_size!r}.')
+  if batch_size and layers.is_two_time(kernel_fn) and (
+      not layers.is_pure(kernel_fn)):
+    raise ValueError('`batch_size` is for a kernel function that is not in '
+                     'batches yet: pass either it or a `kernel_fn` wrapped by '
+                     '`nt_ndk.batch`.')
+
+
 def canonicalize_trace_axes(trace_axes, ndim: int) -> tuple[int, ...]:
   """Negative axes of `y_train`, sorted."""
   axes = (trace_axes,) if np.ndim(trace_axes) == 0 else tuple(trace_axes)

@@ -6,9 +6,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import neural_tangents as nt
 import numpy as np
 
 from nt_ndk._src import layers
+from nt_ndk._src.devices import Spread
 
 # Bytes that the covariances of one evaluation on a sample may take.
 _SAMPLE_BYTES = 2**26
@@ -44,6 +46,29 @@ def _compiled_on_pairs(kernel_fn, get, static_kwargs):
   return jax.jit(jax.vmap(at_times, (None, None, None, 0, 0, None, None)))
 
 
+@functools.lru_cache(maxsize=16)
+def _compiled_on_itself(kernel_fn, get, static_kwargs, batch_size):
+  """Kernel of every sample with itself at equal times, a matrix of each."""
+
+  def on_one(sample, tau):
+    x, arrays = jax.tree_util.tree_map(lambda a: a[None], sample)
+    return to_matrix(kernel_fn(
+        x, x, get, diffusion_time=(tau, tau),
+        **{name: (v, v) for name, v in arrays.items()}, **dict(static_kwargs)))
+
+  return jax.jit(lambda x, arrays, tau: jax.lax.map(
+      lambda sample: on_one(sample, tau), (x, arrays), batch_size=batch_size))
+
+
+@jax.jit
+def _with_diagonal_blocks(kernel, blocks):
+  """Puts blocks `[n, a, a]` on the diagonal of a matrix `[n * a, n * a]`."""
+  n, size, _ = blocks.shape
+  sample = jnp.arange(n * size) // size
+  return jnp.where(sample[:, None] == sample,
+                   jnp.tile(blocks.reshape((-1, size)), (1, n)), kernel)
+
+
 def length(x) -> int:
   """Number of samples."""
   return len(jax.tree_util.tree_leaves(x)[0])
@@ -54,6 +79,44 @@ def _is_pair(x) -> bool:
   return isinstance(x, tuple) and len(x) == 2
 
 
+def batched(kernel_fn, batch_size: int):
+  """`neural_tangents.batch` for any number of samples, on all devices.
+
+  Args:
+    kernel_fn: kernel function of a network.
+    batch_size: number of samples in a batch, of the first and of the second
+      inputs. The last batch is filled up with samples of the first.
+
+  Returns:
+    `kernel_fn(x1, x2, get, **kwargs)`, for kernels with two batch axes.
+  """
+  @functools.lru_cache(maxsize=None)
+  def on(device_count):
+    return nt.batch(kernel_fn, batch_size, device_count)
+
+  def fill(tree, n: int, size: int):
+    """Arrays of `n` samples with the first ones again, up to a whole batch."""
+    rows = np.arange(-(-n // size) * size) % n
+    return jax.tree_util.tree_map(
+        lambda a: a[rows] if np.ndim(a) and len(a) == n else a, tree)
+
+  @functools.wraps(kernel_fn)
+  def batched_fn(x1, x2=None, get=None, **kwargs):
+    n1, n2 = length(x1), length(x1 if x2 is None else x2)
+    devices = jax.device_count()
+    devices = devices if n1 >= devices * batch_size else 1
+    sizes = (n1, devices * batch_size), (n2, batch_size)
+    if x2 is None and devices > 1:
+      x2 = x1
+    kernel = on(devices if devices > 1 else 0)(
+        fill(x1, *sizes[0]), None if x2 is None else fill(x2, *sizes[1]), get,
+        **{k: tuple(fill(a, *size) for a, size in zip(v, sizes))
+           if _is_pair(v) else v for k, v in kwargs.items()})
+    return jax.tree_util.tree_map(lambda a: a[:n1, :n2], kernel)
+
+  return batched_fn
+
+
 class KernelEvaluator:
   """A kernel function at two times, with the training data.
 
@@ -62,6 +125,7 @@ class KernelEvaluator:
     locations: number of outputs of a sample that are correlated, i.e. the size
       of its output without trace axes.
     arrays: keyword arguments that have a part for the inputs, that part.
+    spread: puts the rows of matrices on several devices.
     evaluations: number of train-train kernels computed so far.
   """
 
@@ -75,18 +139,21 @@ class KernelEvaluator:
       **kwargs: passed to `kernel_fn`. Tuples of two arrays belong to the first
         and the second inputs.
     """
-    pure = layers.is_pure(kernel_fn)
+    self._pure = layers.is_pure(kernel_fn)
     self._stock_kernel_fn = kernel_fn
-    self._kernel_fn = _compiled(kernel_fn) if pure else kernel_fn
+    self._kernel_fn = _compiled(kernel_fn) if self._pure else kernel_fn
     self._kwargs = kwargs
     self.x_train, self.locations = x_train, locations
     self.arrays = {k: v[0] for k, v in kwargs.items() if _is_pair(v)}
+    self.spread = Spread(length(x_train))
     self.evaluations = 0
 
     # Samples need no splitting: they go to the network's own kernel function.
-    self._on_pairs = lambda get: _compiled_on_pairs(
-        getattr(kernel_fn, 'two_time_kernel_fn', kernel_fn), get,
-        tuple((k, v) for k, v in kwargs.items() if not _is_pair(v)))
+    sample_fn = getattr(kernel_fn, 'two_time_kernel_fn', kernel_fn)
+    static = tuple((k, v) for k, v in kwargs.items() if not _is_pair(v))
+    self._on_pairs = lambda get: _compiled_on_pairs(sample_fn, get, static)
+    self._on_itself = lambda get: _compiled_on_itself(sample_fn, get, static,
+                                                      self._room)
     pixels = np.prod(jax.tree_util.tree_leaves(x_train)[0].shape[1:-1],
                      dtype=float)
     self._room = int(np.clip(_SAMPLE_BYTES / (8 * pixels**2), 16, 2**14))
@@ -109,13 +176,27 @@ class KernelEvaluator:
     # One value for each sample: `nt.batch` splits these with the inputs.
     times = tuple(jnp.broadcast_to(jnp.asarray(tau, dtype), (length(x),))
                   for tau, x in ((tau1, x1), (tau2, x2)))
-    return self._kernel_fn(x1, x2, get, diffusion_time=times, **kwargs)
+    if self._pure:
+      x1, times = self.spread(x1), (self.spread(times[0]), times[1])
+      kwargs = {k: (self.spread(v[0]), v[1]) if _is_pair(v) else v
+                for k, v in kwargs.items()}
+    kernel = self._kernel_fn(x1, x2, get, diffusion_time=times, **kwargs)
+    return self.spread(to_matrix(kernel))
 
   def train_train(self, get: str, tau1: float, tau2: float) -> jax.Array:
-    """Kernel of all training data, as a matrix."""
+    """Kernel of all training data, as a matrix.
+
+    Some networks, such as those with ReLU, amplify rounding errors of samples
+    with themselves at equal times to their square root. These kernels are found
+    one by one, so that they do not depend on batches and devices.
+    """
     self.evaluations += 1
     x = self.x_train
-    return to_matrix(self._evaluate(x, x, get, tau1, tau2, self._kwargs))
+    kernel = self._evaluate(x, x, get, tau1, tau2, self._kwargs)
+    if tau1 != tau2:
+      return kernel
+    blocks = self._on_itself(get)(x, self.arrays, tau1)
+    return self.spread(_with_diagonal_blocks(kernel, self.spread(blocks)))
 
   def _test_kwargs(self, second: bool, test_kwargs):
     kwargs = dict(self._kwargs)
@@ -128,14 +209,14 @@ class KernelEvaluator:
   def test_train(self, x_test, get: str, tau1: float, tau2: float,
                  **test_kwargs) -> jax.Array:
     """Kernel of test inputs at `tau1` and training data at `tau2`."""
-    return to_matrix(self._evaluate(x_test, self.x_train, get, tau1, tau2,
-                                    self._test_kwargs(False, test_kwargs)))
+    return self._evaluate(x_test, self.x_train, get, tau1, tau2,
+                          self._test_kwargs(False, test_kwargs))
 
   def test_test(self, x_test, get: str, tau1: float, tau2: float,
                 **test_kwargs) -> jax.Array:
     """Kernel of test inputs at `tau1` and at `tau2`."""
-    return to_matrix(self._evaluate(x_test, x_test, get, tau1, tau2,
-                                    self._test_kwargs(True, test_kwargs)))
+    return self._evaluate(x_test, x_test, get, tau1, tau2,
+                          self._test_kwargs(True, test_kwargs))
 
   def test_sample(self, x_test, pairs: np.ndarray, tau: np.ndarray,
                   **test_kwargs) -> np.ndarray:

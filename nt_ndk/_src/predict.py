@@ -32,6 +32,7 @@ def markov_proximal_mse_ensemble(
     trace_axes: Union[int, tuple[int, ...]] = (-1,),
     rtol: float = 1e-5,
     progress: bool = False,
+    batch_size: int = 0,
     **kernel_fn_train_train_kwargs):
   r"""Predicts an infinite ensemble under Markov proximal (Langevin) learning.
 
@@ -101,6 +102,12 @@ def markov_proximal_mse_ensemble(
     progress:
       whether to show progress bars (needs `tqdm`).
 
+    batch_size:
+      number of samples whose kernels with as many others are computed at a
+      time, on every device, by :obj:`neural_tangents.batch`; any number of
+      samples will do. Bounds the memory of kernel evaluations. 0 is all at
+      once.
+
     **kernel_fn_train_train_kwargs:
       keyword arguments passed to `kernel_fn`. Tuples of two arrays belong to
       the first and to the second inputs.
@@ -139,12 +146,12 @@ def markov_proximal_mse_ensemble(
   """
   arguments.check_number('learning_rate', learning_rate, 0., strict=True)
   problem = Problem(kernel_fn, x_train, y_train, temperature, trace_axes, rtol,
-                    progress, kernel_fn_train_train_kwargs)
+                    progress, batch_size, kernel_fn_train_train_kwargs)
   rate = temperature * learning_rate / problem.y_train.size
   trajectory = Trajectory(problem)
   fluctuations = Fluctuations(problem)
   gradient_flow_fn = nt_predict.gradient_descent_mse_ensemble(
-      kernel_fn, x_train, problem.y_train, learning_rate,
+      problem.kernel_fn, x_train, problem.y_train, learning_rate,
       trace_axes=problem.trace_axes, **kernel_fn_train_train_kwargs)
 
   def learning(t, x_test, compute_cov, **kwargs):
@@ -282,6 +289,7 @@ def diffusive_limit_mse_ensemble(
     trace_axes: Union[int, tuple[int, ...]] = (-1,),
     rtol: float = 1e-5,
     progress: bool = False,
+    batch_size: int = 0,
     **kernel_fn_train_train_kwargs):
   r"""Predicts the slow, diffusive phase of learning at vanishing temperature.
 
@@ -323,6 +331,12 @@ def diffusive_limit_mse_ensemble(
     progress:
       whether to show progress bars (needs `tqdm`).
 
+    batch_size:
+      number of samples whose kernels with as many others are computed at a
+      time, on every device, by :obj:`neural_tangents.batch`; any number of
+      samples will do. Bounds the memory of kernel evaluations. 0 is all at
+      once.
+
     **kernel_fn_train_train_kwargs:
       keyword arguments passed to `kernel_fn`. Tuples of two arrays belong to
       the first and to the second inputs.
@@ -353,10 +367,10 @@ def diffusive_limit_mse_ensemble(
     >>> mean, variance = predict_fn(jnp.linspace(0., 8., 30), x_test, 'diag')
   """
   problem = Problem(kernel_fn, x_train, y_train, 0., trace_axes, rtol, progress,
-                    kernel_fn_train_train_kwargs)
+                    batch_size, kernel_fn_train_train_kwargs)
   fluctuations = Fluctuations(problem)
   gradient_flow_fn = nt_predict.gradient_descent_mse_ensemble(
-      kernel_fn, x_train, problem.y_train, trace_axes=problem.trace_axes,
+      problem.kernel_fn, x_train, problem.y_train, trace_axes=problem.trace_axes,
       **kernel_fn_train_train_kwargs)
 
   def predict_fn(diffusion_time=None, x_test=None, compute_cov=False,
@@ -433,6 +447,7 @@ def representational_drift_mse_ensemble(
     trace_axes: Union[int, tuple[int, ...]] = (-1,),
     rtol: float = 1e-5,
     progress: bool = False,
+    batch_size: int = 0,
     **kernel_fn_train_train_kwargs):
   r"""Predicts what a frozen readout makes of hidden weights that drift.
 
@@ -493,6 +508,12 @@ def representational_drift_mse_ensemble(
     progress:
       whether to show progress bars (needs `tqdm`).
 
+    batch_size:
+      number of samples whose kernels with as many others are computed at a
+      time, on every device, by :obj:`neural_tangents.batch`; any number of
+      samples will do. Bounds the memory of kernel evaluations. 0 is all at
+      once.
+
     **kernel_fn_train_train_kwargs:
       keyword arguments passed to `kernel_fn`. Tuples of two arrays belong to
       the first and to the second inputs.
@@ -528,7 +549,7 @@ def representational_drift_mse_ensemble(
   if t_freeze is not None:
     arguments.check_number('t_freeze', t_freeze, 0., strict=False)
   problem = Problem(kernel_fn, x_train, y_train, temperature, trace_axes, rtol,
-                    progress, kernel_fn_train_train_kwargs)
+                    progress, batch_size, kernel_fn_train_train_kwargs)
   check_readout(problem)
   rate = temperature * learning_rate / problem.y_train.size
   slow = max(problem.ndk.scales.slow, problem.nngp.scales.slow)

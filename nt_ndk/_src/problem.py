@@ -13,6 +13,7 @@ from neural_tangents import predict as nt_predict
 import numpy as np
 
 from nt_ndk._src import arguments
+from nt_ndk._src import kernel_evaluation
 from nt_ndk._src import progress as progress_lib
 from nt_ndk._src.compressed_kernel import CompressedKernel
 from nt_ndk._src.kernel_evaluation import KernelEvaluator
@@ -33,7 +34,8 @@ class Problem:
   """A training set and the two-time kernels of a network on it.
 
   Attributes:
-    kernel_fn, x_train, y_train, temperature, kwargs, trace_axes: as given.
+    kernel_fn: as given, in batches if there is a batch size.
+    x_train, y_train, temperature, kwargs, trace_axes: as given.
     y: `[rows, k]`, targets as a matrix. Outputs along trace axes are columns,
       all others are rows.
     rtol: tolerance that can be had.
@@ -45,11 +47,15 @@ class Problem:
   """
 
   def __init__(self, kernel_fn, x_train, y_train, temperature: float,
-               trace_axes, rtol: float, progress: bool, kwargs: dict[str, Any]):
+               trace_axes, rtol: float, progress: bool, batch_size: int,
+               kwargs: dict[str, Any]):
     arguments.check_number('temperature', temperature, 0., strict=False)
     arguments.check_number('rtol', rtol, 0., strict=True)
     arguments.check_data(x_train, y_train)
     arguments.check_kernel_fn(kernel_fn, x_train, kwargs)
+    arguments.check_batch_size(batch_size, kernel_fn)
+    if batch_size:
+      kernel_fn = kernel_evaluation.batched(kernel_fn, batch_size)
     self.kernel_fn, self.x_train, self.kwargs = kernel_fn, x_train, kwargs
     self.y_train = y_train = jnp.asarray(y_train)
     self.temperature = float(temperature)

@@ -285,8 +285,9 @@ def make_basis(ndk: LowRankKernel, nngp: LowRankKernel, tau: float) -> Basis:
   symmetric = bool(skew <= 1e4 * jnp.finfo(C.dtype).eps * jnp.max(C_diagonal))
   if not symmetric:
     C = jnp.concatenate([C, jnp.swapaxes(C, 1, 2)])
-  return Basis(np.asarray(evecs), _on_device(_side_by_side(K)),
-               np.asarray(K_diagonal, float).T, _on_device(_side_by_side(C)),
+  K, C = (_place(_side_by_side(matrices), ndk.factors.sharding)
+          for matrices in (K, C))
+  return Basis(np.asarray(evecs), K, np.asarray(K_diagonal, float).T, C,
                np.asarray(C_diagonal, float).T, symmetric)
 
 
@@ -307,11 +308,13 @@ def coupling(basis: Basis, ndk: LowRankKernel, tau: float) -> float:
                                  jnp.asarray(basis.ndk_diagonal @ phi, dtype)))
 
 
-# Matrices stay on an accelerator. On a CPU they are arrays of NumPy, which
-# compiles nothing for each new number of times.
+# Matrices stay on an accelerator, or on several devices. On one CPU they are
+# arrays of NumPy, which compiles nothing for each new number of times.
 
 
-def _on_device(matrices: jax.Array):
+def _place(matrices: jax.Array, sharding: jax.sharding.Sharding):
+  if len(sharding.device_set) > 1:
+    return jax.device_put(matrices, sharding)
   return np.asarray(matrices) if jax.default_backend() == 'cpu' else matrices
 
 

@@ -1,0 +1,132 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Tests that batches and several devices give the numbers of one."""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+from jax import random
+from jax import numpy as jnp
+import nt_ndk
+from nt_ndk import predict
+from nt_ndk import stax
+import numpy as np
+
+jax.config.update('jax_enable_x64', True)
+
+_DEVICES = 'device_count'
+
+
+def network(phi=stax.Erf):
+  layer = lambda width: stax.Dense(width, 1.3, .2, W_init_std=1.4)
+  return stax.serial(layer(8), phi(), layer(8), phi(), layer(1))[2]
+
+
+def data(n=24, m=5):
+  x = random.normal(random.PRNGKey(0), (n + m, 6))
+  x /= jnp.linalg.norm(x, axis=1, keepdims=True) / 6**.5
+  return x[:n], jnp.sin(x[:n, :1]), x[n:]
+
+
+def trajectories(**kwargs):
+  """Everything that predictors return, for one problem."""
+  x, y, x_test = data()
+  make = lambda phi: predict.markov_proximal_mse_ensemble(
+      network(phi), x, y, temperature=1e-2, **kwargs)
+  t = jnp.geomspace(1., 1e5, 7)
+  predict_fn = make(stax.Erf)
+  out = dict(zip(('mean', 'variance'), predict_fn(
+      t=t, x_test=x_test, get='ndk', compute_cov='diag')))
+  out['train'] = predict_fn(t=t, get='ndk')
+  out['late'] = predict_fn(t=None, x_test=x_test, get='ndk')
+  out['ntk'] = predict_fn(t=t, x_test=x_test, get='ntk')
+  out['two'] = predict_fn.two_time_covariance(1e4, 1e3, x_test)
+  out['relu'] = make(stax.Relu)(t=t, x_test=x_test, get='ndk')
+  # Devices that share an array, rather than keep copies of it.
+  out[_DEVICES] = max(len(a.sharding.device_set) for a in jax.live_arrays()
+                      if not a.is_fully_replicated or jax.device_count() == 1)
+  return out
+
+
+def on_devices(count, folder):
+  """The same in another process, on simulated devices."""
+  path = os.path.join(folder, f'{count}.npz')
+  flags = os.environ.get('XLA_FLAGS', '')
+  subprocess.run(
+      [sys.executable, __file__, path], check=True,
+      env={**os.environ, 'XLA_FLAGS':
+           f'{flags} --xla_force_host_platform_device_count={count}',
+           # Devices that wait for each other need a thread each.
+           'NPROC': '32'})
+  return dict(np.load(path))
+
+
+class DevicesTest(parameterized.TestCase):
+
+  def test_several_devices(self):
+    with tempfile.TemporaryDirectory() as folder:
+      one = on_devices(1, folder)
+      for count in (2, 4, 8):
+        several = on_devices(count, folder)
+        self.assertEqual(several.pop(_DEVICES), count)
+        for name, got in several.items():
+          scale = np.max(np.abs(one[name]))
+          np.testing.assert_allclose(got, one[name], rtol=0, atol=1e-10 * scale,
+                                     err_msg=f'{name} on {count} devices')
+
+  @parameterized.parameters(7, 8, 100)
+  def test_batches(self, batch_size):
+    # 24 and 5 samples: batches that fit, that do not, and one for all.
+    want, got = trajectories(), trajectories(batch_size=batch_size)
+    for name in set(want) - {_DEVICES}:
+      np.testing.assert_allclose(
+          got[name], want[name], rtol=0,
+          atol=1e-10 * np.max(np.abs(want[name])), err_msg=name)
+
+  def test_batches_are_what_is_computed(self):
+    shapes = set()
+
+    @stax.layer
+    def Spy():
+      init_fn = lambda rng, input_shape: (input_shape, ())
+      apply_fn = lambda params, inputs, **kwargs: inputs
+
+      def kernel_fn(k, **kwargs):
+        shapes.add(k.nngp.shape[:2])
+        return k
+
+      return init_fn, apply_fn, kernel_fn
+
+    _, _, spied = stax.serial(stax.Dense(1, W_init_std=1.4), Spy())
+    x, y, x_test = data()
+    predict_fn = predict.markov_proximal_mse_ensemble(
+        spied, x, y, temperature=1e-2, batch_size=6)
+    predict_fn(t=10., x_test=x_test, compute_cov=True)
+    self.assertLessEqual(max(max(shape) for shape in shapes), 6)
+    self.assertIn((6, 6), shapes)
+
+  @parameterized.parameters(-1, 2.5, True, 'many')
+  def test_wrong_batch_size(self, batch_size):
+    x, y, _ = data()
+    with self.assertRaisesRegex(ValueError, 'batch_size'):
+      predict.markov_proximal_mse_ensemble(network(), x, y, 1e-2,
+                                           batch_size=batch_size)
+
+  def test_batches_of_batches(self):
+    x, y, _ = data()
+    with self.assertRaisesRegex(ValueError, '`nt_ndk.batch`'):
+      predict.diffusive_limit_mse_ensemble(
+          nt_ndk.batch(network(), 6), x, y, batch_size=6)
+
+
+if __name__ == '__main__':
+  if len(sys.argv) == 2 and sys.argv[1].endswith('.npz'):
+    np.savez(sys.argv[1], **trajectories())
+  else:
+    absltest.main()
