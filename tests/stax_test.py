@@ -485,6 +485,116 @@ class NeuralTangentsTest(parameterized.TestCase):
         want, rtol=1e-12)
 
 
+# Kinds of attention that Neural Tangents has in closed form.
+ATTENTION = [
+    dict(attention_mechanism=mechanism, **positions)
+    for mechanism in ('SOFTMAX', 'IDENTITY', 'ABS', 'RELU')
+    for positions in (
+        {}, dict(pos_emb_type='SUM'),
+        dict(pos_emb_type='SUM', val_pos_emb=True,
+             pos_emb_decay_fn=lambda d: 1 / (1 + d)),
+        dict(pos_emb_type='CONCAT', n_chan_pos_emb=3),
+        dict(pos_emb_type='CONCAT', val_pos_emb=True))]
+ATTENTION += [dict(linear_scaling=False, **kind) for kind in ATTENTION
+              if kind['attention_mechanism'] == 'IDENTITY']
+
+
+class AttentionTest(parameterized.TestCase):
+
+  def network(self, lib, kind, s=None, even=True):
+    """An even filter reverses the order of spatial axes."""
+    stds = lambda *names: {
+        f'{name}_{when}_std': s for name in names
+        for when in ('init', 'prior') if s is not None}
+    queries = () if kind.get('linear_scaling', True) else ('W_query',)
+    return lib.serial(
+        lib.Conv(8, (2, 2) if even else (1, 1), None, 'SAME', 1.2, .1,
+                 **stds('W', 'b')),
+        lib.Relu(),
+        lib.GlobalSelfAttention(
+            8, 8, 8, 4, W_key_std=1.3, W_out_std=.7, b_std=.3,
+            W_pos_emb_std=.8, **kind, **stds(
+                'W_key', 'W_value', 'W_out', 'W_pos_emb', 'b', *queries)),
+        lib.Relu(), lib.GlobalAvgPool(), lib.Dense(1, **stds('W')))[2]
+
+  @parameterized.parameters(*ATTENTION)
+  def test_initial_and_prior_network(self, **kind):
+    x1, x2 = images()
+    masked = x1.at[0, 1].set(9.), x2.at[1, :, 2].set(9.)
+    get = ('nngp', 'ntk')
+    for even, args, keywords in [
+        (True, (x1, x2), {}), (False, (x1, None), {}),
+        (True, masked, dict(mask_constant=9.))]:
+      want = compiled(self.network(nt_stax, kind, even=even), get,
+                      **keywords)(*args)
+      got = compiled(self.network(stax, kind, even=even), ('nngp', 'ndk'),
+                     diffusion_time=(0., 0.), **keywords)(*args)
+      # Rounding of ReLU where an input meets itself.
+      rtol = 1e-11 if args[1] is not None else 1e-7
+      np.testing.assert_allclose(got.nngp, want.nngp, rtol=rtol)
+      np.testing.assert_allclose(got.ndk, want.ntk, rtol=rtol)
+
+  @parameterized.parameters(*ATTENTION)
+  def test_fluctuation_dissipation(self, **kind):
+    x1, x2 = images()
+    kernel_fn = self.network(stax, kind, .8)
+    ndk = compiled(kernel_fn, 'ndk', diffusion_time=(.9, .2))(x1, x2)
+    slope = jax.jit(lambda s: jax.jvp(
+        lambda s: kernel_fn(x1, x2, 'nngp', diffusion_time=(.9, s)),
+        (s,), (1.,))[1])(.2)
+    np.testing.assert_allclose(ndk, slope, rtol=1e-9)
+
+  @parameterized.parameters(*ATTENTION[::3])
+  def test_one_time_per_sample(self, **kind):
+    x1, x2 = images()
+    kernel_fn = self.network(stax, kind)
+    t1, t2 = np.array([.1, 2.]), np.array([.3, 1., 0.])
+    got = compiled(kernel_fn, 'ndk', diffusion_time=(t1, t2))(x1, x2)
+    for i in range(2):
+      for j in range(3):
+        want = compiled(kernel_fn, 'ndk', diffusion_time=(t1[i], t2[j]))(
+            x1[i:i + 1], x2[j:j + 1])
+        np.testing.assert_allclose(got[i, j], want[0, 0], rtol=1e-9)
+
+  def test_weights(self):
+    stds = dict(W_key_init_std=2., W_key_prior_std=3., W_out_prior_std=.5,
+                W_pos_emb_init_std=.1, b_init_std=4., b_prior_std=.2)
+    make = functools.partial(stax.GlobalSelfAttention, 4, 200, 8, 2, b_std=1.,
+                             pos_emb_type='SUM', **stds)
+    init_fn = make()[0]
+    self.assertEqual(stax.prior_std(init_fn), (None, 3., 1., .5, .2, 1.))
+    _, params = init_fn(random.PRNGKey(0), (1, 8, 30))
+    self.assertEqual(
+        tree_util.tree_structure(params, is_leaf=lambda x: x is None),
+        tree_util.tree_structure(stax.prior_std(init_fn),
+                                 is_leaf=lambda x: x is None))
+    self.assertAlmostEqual(float(jnp.std(params[1])), 2., delta=.1)
+    self.assertAlmostEqual(float(jnp.std(params[5])), .1, delta=.02)
+    init_fn = make(linear_scaling=False, W_query_init_std=.5,
+                   W_query_prior_std=.7)[0]
+    self.assertEqual(stax.prior_std(init_fn), (.7, 3., 1., .5, .2, 1.))
+
+  @parameterized.parameters(
+      (dict(W_query_prior_std=2.), 'queries are keys'),
+      (dict(W_value_init_std=-1.), 'W_value_init_std'),
+      (dict(b_prior_std=0.), 'b_prior_std'))
+  def test_wrong_std(self, stds, message):
+    with self.assertRaisesRegex(ValueError, message):
+      stax.GlobalSelfAttention(4, 4, 4, 2, **stds)
+
+  def test_no_closed_form(self):
+    kernel_fn = stax.serial(stax.Conv(4, (1, 1)), stax.GlobalSelfAttention(
+        4, 4, 4, 2, linear_scaling=False))[2]
+    with self.assertRaisesRegex(NotImplementedError, 'SOFTMAX'):
+      kernel_fn(*images(), 'ndk', diffusion_time=(.1, .2))
+
+  def test_frozen_readout(self):
+    kernel_fn = stax.serial(stax.Conv(4, (1, 1)),
+                            stax.GlobalSelfAttention(4, 4, 4, 2))[2]
+    with self.assertRaisesRegex(ValueError, 'ends in .* attention'):
+      kernel_fn(*images(), 'ndk', diffusion_time=(.1, .2), readout_freeze=.1)
+
+
 class WeightsTest(parameterized.TestCase):
 
   @parameterized.named_parameters(
@@ -535,18 +645,17 @@ class RefusalsTest(parameterized.TestCase):
   def test_layer_without_two_time_kernel(self, name):
     args = dict(Dense=(4,), GlobalSelfAttention=(4, 4, 2, 2)).get(
         name, (4, (2, 2)))
-    for lib in {nt_stax, stax if name == 'GlobalSelfAttention' else nt_stax}:
-      inner = getattr(lib, name)(*args)
-      for block in (inner, stax.serial(stax.Identity(), inner),
-                    stax.repeat(inner, 2), nt_stax.serial(inner)):
-        kernel_fn = stax.serial(stax.Conv(4, (1, 1)), stax.Relu(), block)[2]
-        with self.assertRaisesRegex((ValueError, TypeError),
-                                    f'{name}|random weights'):
-          kernel_fn(*images(), 'ndk', diffusion_time=(.1, .2))
-      kernel_fn = stax.serial(stax.Conv(4, (1, 1)), stax.FanOut(2),
-                              stax.parallel(inner, stax.Identity()))[2]
-      with self.assertRaisesRegex((ValueError, TypeError), name):
+    inner = getattr(nt_stax, name)(*args)
+    for block in (inner, stax.serial(stax.Identity(), inner),
+                  stax.repeat(inner, 2), nt_stax.serial(inner)):
+      kernel_fn = stax.serial(stax.Conv(4, (1, 1)), stax.Relu(), block)[2]
+      with self.assertRaisesRegex((ValueError, TypeError),
+                                  f'{name}|random weights'):
         kernel_fn(*images(), 'ndk', diffusion_time=(.1, .2))
+    kernel_fn = stax.serial(stax.Conv(4, (1, 1)), stax.FanOut(2),
+                            stax.parallel(inner, stax.Identity()))[2]
+    with self.assertRaisesRegex((ValueError, TypeError), name):
+      kernel_fn(*images(), 'ndk', diffusion_time=(.1, .2))
 
   def test_dropout_at_different_times(self):
     kernel_fn = stax.serial(stax.Dense(4), stax.Dropout(.9, mode='train'),

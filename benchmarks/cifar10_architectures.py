@@ -1,0 +1,128 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Learning curves of three architectures on CIFAR-10 images.
+
+A convolutional network with average pooling (in the manner of the Myrtle
+networks), a residual network and a network with self-attention, each with `s0 =
+2s`, learn two classes of 200 images of 32 x 32 pixels. For each the whole
+trajectory of the mean on 50 test images is computed, at 30 times from
+initialisation to equilibrium, with the number of train-train kernels that it
+took, and its distance from what Neural Tangents gives at both ends: the
+gradient flow at early times, and the posterior.
+
+    python benchmarks/cifar10_architectures.py --data_dir=/path/to/cifar10
+"""
+
+import csv
+import os
+import sys
+import time
+
+from absl import app
+from absl import flags
+import jax
+import numpy as np
+
+from nt_ndk import predict
+from nt_ndk import stax
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'examples'))
+import datasets  # pylint: disable=g-import-not-at-top,wrong-import-position
+
+_DATA_DIR = flags.DEFINE_string(
+    'data_dir', None, 'Folder with the original CIFAR-10 files.', required=True)
+_N_TRAIN = flags.DEFINE_integer('n_train', 200, 'Training images.')
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 25, 'Images in a batch.')
+_ONLY = flags.DEFINE_string('only', None, 'Name of one architecture.')
+_OUTPUT = flags.DEFINE_string('output', None, 'CSV file to write.')
+
+_TEMPERATURE = 1e-2
+_STDS = dict(W_init_std=2., W_prior_std=1.)
+
+
+def _conv(channels=64, strides=None, filter_shape=(3, 3)):
+  return stax.Conv(channels, filter_shape, strides, 'SAME', W_std=2**.5 / 2,
+                   b_std=.1, **_STDS)
+
+
+def myrtle():
+  """Convolutions and pooling, down to one pixel."""
+  pool = lambda: stax.AvgPool((2, 2), (2, 2))
+  return stax.serial(
+      _conv(), stax.Relu(), pool(), _conv(), stax.Relu(), pool(),
+      _conv(), stax.Relu(), pool(), stax.GlobalAvgPool(),
+      stax.Dense(1, W_std=.5, **_STDS))
+
+
+def residual():
+  """Two residual blocks between convolutions with strides."""
+  block = lambda: stax.serial(
+      stax.FanOut(2),
+      stax.parallel(stax.serial(stax.Relu(), _conv(), stax.Relu(), _conv()),
+                    stax.Identity()),
+      stax.FanInSum())
+  return stax.serial(
+      _conv(strides=(2, 2)), block(), stax.Relu(), _conv(strides=(2, 2)),
+      block(), stax.Relu(), stax.GlobalAvgPool(),
+      stax.Dense(1, W_std=.5, **_STDS))
+
+
+def attention():
+  """Patches, self-attention with positions, and a linear readout."""
+  layer = stax.GlobalSelfAttention(
+      64, n_chan_key=64, n_chan_val=16, n_heads=8, W_out_std=.5, W_value_std=1.,
+      pos_emb_type='SUM', pos_emb_decay_fn=lambda d: 1 / (1 + d),
+      W_key_init_std=2., W_value_init_std=2., W_out_init_std=2.,
+      W_pos_emb_init_std=2.)
+  return stax.serial(
+      _conv(strides=(4, 4), filter_shape=(4, 4)), stax.Relu(), layer,
+      stax.Relu(), stax.GlobalAvgPool(), stax.Dense(1, W_std=.5, **_STDS))
+
+
+def main(argv):
+  del argv
+  jax.config.update('jax_enable_x64', True)
+  x, y, x_test, y_test = datasets.load(
+      'cifar10', [0, 3], _N_TRAIN.value, 50,
+      data_dir=_DATA_DIR.value, same_norm=False)
+  # The files have channels first.
+  x, x_test = (np.reshape(a, (len(a), 3, 32, 32)).transpose((0, 2, 3, 1))
+               for a in (x, x_test))
+  t = y.size * np.geomspace(1e-5, 1e5, 30)
+  rows = []
+  for network in (myrtle, residual, attention):
+    if _ONLY.value not in (None, network.__name__):
+      continue
+    kernel_fn = network()[2]
+    begin = time.perf_counter()
+    predict_fn = predict.markov_proximal_mse_ensemble(
+        kernel_fn, x, y, _TEMPERATURE, batch_size=_BATCH_SIZE.value)
+    mean = np.asarray(predict_fn(t=t, x_test=x_test, get='ndk'))
+    seconds = time.perf_counter() - begin
+    stats = {**predict_fn.stats, 'seconds': dict(predict_fn.stats['seconds'])}
+    early = np.asarray(predict_fn(t=t[:5], x_test=x_test, get='ntk'))
+    late = np.asarray(predict_fn(t=None, x_test=x_test, get='ndk'))
+    errors = np.mean((mean - y_test)**2, (1, 2))
+    rows.append(dict(
+        network=network.__name__,
+        train_train_kernels=stats['kernel_evaluations'], rank=stats['rank'],
+        panels=stats['panels'], seconds=f'{seconds:.0f}',
+        seconds_kernels=f'{stats["seconds"]["kernels"]:.0f}',
+        seconds_solver=f'{stats["seconds"]["solver"]:.1f}',
+        estimated_error=f'{stats["estimated_error"]:.1e}',
+        first_from_gradient_flow=f'{np.max(np.abs(mean[0] - early[0])):.1e}',
+        last_from_posterior=f'{np.max(np.abs(mean[-1] - late)):.1e}',
+        largest_mean=f'{np.max(np.abs(mean)):.2f}',
+        test_error_first=f'{errors[0]:.3f}',
+        test_error_best=f'{np.min(errors):.3f}',
+        test_error_last=f'{errors[-1]:.3f}'))
+    print(rows[-1], flush=True)
+  if _OUTPUT.value:
+    with open(_OUTPUT.value, 'w', newline='') as f:
+      writer = csv.DictWriter(f, rows[0])
+      writer.writeheader()
+      writer.writerows(rows)
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,211 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Networks with every kind of layer, to compare with finite networks."""
+
+import functools
+
+import jax
+from jax import random
+import jax.numpy as jnp
+from nt_ndk import stax
+import numpy as np
+
+# Standard deviations at initialisation and under the prior differ in every
+# layer, and between weights and biases.
+FIRST = dict(W_init_std=1.6, W_prior_std=.8, b_init_std=.6, b_prior_std=1.3)
+SECOND = dict(W_init_std=.7, W_prior_std=1.2, b_init_std=1.4, b_prior_std=.5)
+LAST = dict(W_init_std=1.3, W_prior_std=.9)
+TIMES = (.25, .1)
+
+
+def inputs(shape, n1=2, n2=2):
+  """Correlated inputs, so that no kernel is close to zero."""
+  keys = random.split(random.PRNGKey(5), 3)
+  common = random.normal(keys[0], (1,) + shape)
+  draw = lambda key, n: (common + .5 * random.normal(key, (n,) + shape)) / 1.1
+  return draw(keys[1], n1), draw(keys[2], n2)
+
+
+def dense(width, b_std=.3, stds=None, W_std=1.2):
+  return stax.Dense(width, W_std, b_std, **(stds or FIRST))
+
+
+def conv(width, b_std=.3, stds=None, filter_shape=(3, 3), **kwargs):
+  kwargs = {'padding': 'SAME', **kwargs}
+  return stax.Conv(width, filter_shape, W_std=1.2, b_std=b_std,
+                   **(stds or FIRST), **kwargs)
+
+
+def readout(outputs):
+  return stax.Dense(outputs, 1.1, **LAST)
+
+
+def elementwise(layer):
+  return lambda width, outputs: (stax.serial(
+      dense(width), layer(), dense(width, stds=SECOND), layer(), readout(outputs)),
+                        (6,))
+
+
+def convolutional(*layers):
+  """Of functions of the width."""
+  return lambda width, outputs: (stax.serial(
+      conv(width), stax.Relu(), *(layer(width) for layer in layers),
+      readout(outputs)), (4, 4, 3))
+
+
+def attention(**kwargs):
+  def make(width, outputs):
+    stds = dict(W_key_init_std=1.3, W_key_prior_std=.8, W_value_init_std=.7,
+                W_value_prior_std=1.2, W_out_init_std=1.4, W_out_prior_std=.9,
+                W_pos_emb_init_std=.6, W_pos_emb_prior_std=1.2, b_init_std=.5,
+                b_prior_std=1.3)
+    if not kwargs.get('linear_scaling', True):
+      stds.update(W_query_init_std=.8, W_query_prior_std=1.2)
+    layer = stax.GlobalSelfAttention(
+        width, n_chan_key=width, n_chan_val=16, n_heads=width // 8, b_std=.2,
+        W_pos_emb_std=.9, **stds, **kwargs)
+    return stax.serial(conv(width, filter_shape=(1, 1)), stax.Relu(), layer,
+                       stax.Relu(), stax.GlobalAvgPool(), readout(outputs)), (2, 2, 3)
+  return make
+
+
+def branches(fan_in):
+  return lambda width, outputs: (stax.serial(
+      dense(width), stax.FanOut(2),
+      stax.parallel(stax.serial(stax.Relu(), dense(width, stds=SECOND)),
+                    stax.serial(stax.Erf(), dense(width))),
+      fan_in(), stax.Relu(), readout(outputs)), (6,))
+
+
+def transposed(width, outputs):
+  """Batch axis last, channels first."""
+  layer = lambda n, **stds: stax.Dense(n, 1.2, .3, batch_axis=1, channel_axis=0,
+                                       **stds)
+  return stax.serial(layer(width, **FIRST), stax.Relu(),
+                     layer(outputs, **SECOND)), (6,)
+
+
+def aggregate(width, outputs):
+  return stax.serial(
+      stax.Dense(width, 1.2, .3, **FIRST), stax.Relu(),
+      stax.Aggregate(aggregate_axis=1), stax.Dense(width, 1.2, .3, **SECOND),
+      stax.Relu(), stax.GlobalAvgPool(), readout(outputs)), (4, 3)
+
+
+def pattern(x1, x2):
+  """Adjacency matrices of graphs of four nodes, one for each sample."""
+  draw = lambda key, n: random.uniform(random.PRNGKey(key), (n, 4, 4))
+  return draw(1, len(x1)), draw(2, len(x2))
+
+
+def dot_general(width, outputs):
+  weights = np.linspace(.2, 1., 16).reshape((4, 4))
+  return stax.serial(
+      conv(width), stax.Relu(),
+      stax.DotGeneral(rhs=jnp.asarray(weights),
+                      dimension_numbers=(((2,), (0,)), ((), ()))),
+      conv(width, stds=SECOND), stax.Relu(), stax.Flatten(), readout(outputs)), (4, 4, 3)
+
+
+NETWORKS = dict(
+    dense=lambda width, outputs: (stax.serial(
+        dense(width), stax.Relu(), dense(width, stds=SECOND), stax.Erf(),
+        readout(outputs)), (6,)),
+    conv=convolutional(lambda w: conv(w, stds=SECOND, strides=(2, 1)),
+                       lambda w: stax.Relu(), lambda w: stax.Flatten()),
+    conv_circular=convolutional(
+        lambda w: conv(w, stds=SECOND, padding='CIRCULAR'),
+        lambda w: stax.Relu(), lambda w: stax.GlobalAvgPool()),
+    conv_axes=lambda width, outputs: (stax.serial(
+        stax.Conv(width, (3, 3), W_std=1.2, b_std=.3,
+                  dimension_numbers=('NCHW', 'HWIO', 'NHWC'), **FIRST),
+        stax.Relu(), stax.Flatten(), readout(outputs)), (3, 4, 4)),
+    conv_local=convolutional(
+        lambda w: stax.ConvLocal(w, (2, 2), W_std=1.2, b_std=.3, **SECOND),
+        lambda w: stax.Relu(), lambda w: stax.GlobalAvgPool()),
+    conv_transpose=convolutional(
+        lambda w: stax.ConvTranspose(w, (3, 3), (2, 2), 'SAME', 1.2, .3,
+                                     **SECOND),
+        lambda w: stax.Relu(), lambda w: stax.GlobalAvgPool()),
+    avg_pool=convolutional(lambda w: stax.AvgPool((2, 2), (1, 2)),
+                           lambda w: conv(w, stds=SECOND),
+                           lambda w: stax.Relu(), lambda w: stax.Flatten()),
+    sum_pool=convolutional(lambda w: stax.SumPool((2, 2), (2, 2)),
+                           lambda w: conv(w, stds=SECOND),
+                           lambda w: stax.Relu(),
+                           lambda w: stax.GlobalSumPool()),
+    global_avg_pool=convolutional(lambda w: stax.GlobalAvgPool()),
+    layer_norm=lambda width, outputs: (stax.serial(
+        dense(width), stax.LayerNorm(), stax.Relu(),
+        dense(width, stds=SECOND), stax.LayerNorm(), stax.Erf(), readout(outputs)),
+                              (6,)),
+    layer_norm_image=convolutional(
+        lambda w: stax.LayerNorm((1, 2, 3)), lambda w: conv(w, stds=SECOND),
+        lambda w: stax.LayerNorm((3,)), lambda w: stax.Relu(),
+        lambda w: stax.GlobalAvgPool()),
+    fan_in_sum=branches(stax.FanInSum),
+    fan_in_concat=branches(functools.partial(stax.FanInConcat, -1)),
+    fan_in_prod=branches(stax.FanInProd),
+    aggregate=aggregate,
+    dot_general=dot_general,
+    index=convolutional(lambda w: stax.Index(stax.Slice[:, 1:, ::2]),
+                        lambda w: conv(w, stds=SECOND),
+                        lambda w: stax.Relu(), lambda w: stax.Flatten()),
+    image_resize=convolutional(
+        lambda w: stax.ImageResize((-1, 3, 6, -1), 'linear'),
+        lambda w: conv(w, stds=SECOND),
+        lambda w: stax.Relu(), lambda w: stax.Flatten()),
+    repeat=lambda width, outputs: (stax.serial(
+        dense(width), stax.Relu(), stax.repeat(
+            stax.serial(dense(width, stds=SECOND), stax.Erf()), 3),
+        readout(outputs)), (6,)),
+    identity=convolutional(lambda w: stax.Identity(),
+                           lambda w: stax.Flatten()),
+    transposed=transposed,
+    dropout_test=elementwise(lambda: stax.Dropout(.7, mode='test')),
+    masked=lambda width, outputs: (stax.serial(
+        conv(width, filter_shape=(2, 2)), stax.Relu(), stax.GlobalAvgPool(),
+        readout(outputs)), (4, 4, 3)),
+    attention_softmax=attention(),
+    attention_relu=attention(attention_mechanism='RELU'),
+    attention_abs=attention(attention_mechanism='ABS', pos_emb_type='SUM'),
+    attention_identity=attention(attention_mechanism='IDENTITY',
+                                 pos_emb_type='CONCAT', val_pos_emb=True),
+    attention_positions=attention(pos_emb_type='SUM', val_pos_emb=True),
+    attention_concat=attention(pos_emb_type='CONCAT'),
+    attention_root=attention(linear_scaling=False,
+                             attention_mechanism='IDENTITY'),
+    attention_root_positions=attention(
+        linear_scaling=False, attention_mechanism='IDENTITY',
+        pos_emb_type='SUM'),
+    attention_masked=attention(),
+)
+
+ELEMENTWISE = dict(
+    abrelu=lambda: stax.ABRelu(-.5, 1.), abs=stax.Abs, cos=stax.Cos,
+    elementwise_numerical=lambda: stax.ElementwiseNumerical(jnp.tanh, deg=40),
+    erf=stax.Erf, exp=lambda: stax.Exp(.5, .5),
+    exp_normalized=stax.ExpNormalized, gabor=stax.Gabor,
+    gaussian=stax.Gaussian, gelu=stax.Gelu,
+    hermite=lambda: stax.Hermite(2), leaky_relu=lambda: stax.LeakyRelu(.2),
+    monomial=lambda: stax.Monomial(2),
+    polynomial=lambda: stax.Polynomial([.2, .5, .1]), rbf=stax.Rbf,
+    rectified_monomial=lambda: stax.RectifiedMonomial(2), relu=stax.Relu,
+    sigmoid_like=stax.Sigmoid_like, sign=stax.Sign, sin=stax.Sin)
+NETWORKS.update({name: elementwise(layer)
+                 for name, layer in ELEMENTWISE.items()})
+
+
+def problem(name, width, outputs=1):
+  """A network, inputs, and keyword arguments."""
+  network, shape = NETWORKS[name](width, outputs)
+  x1, x2 = inputs(shape)
+  kwargs = {}
+  if name == 'transposed':
+    x1, x2 = x1.T, x2.T
+  if name == 'aggregate':
+    kwargs['pattern'] = pattern(x1, x2)
+  if name.endswith('masked'):
+    x1, x2 = x1.at[0, 1].set(9.), x2.at[1, :, 1].set(9.)
+    kwargs['mask_constant'] = 9.
+  return network, x1, x2, kwargs
