@@ -25,7 +25,7 @@ _DEVICES = 'device_count'
 
 def network(phi=stax.Erf):
   layer = lambda width: stax.Dense(width, 1.3, .2, W_init_std=1.4)
-  return stax.serial(layer(8), phi(), layer(8), phi(), layer(1))[2]
+  return stax.serial(layer(8), phi(), layer(1))[2]
 
 
 def data(n=24, m=5):
@@ -42,7 +42,7 @@ def trajectories(**kwargs):
   t = jnp.geomspace(1., 1e5, 7)
   predict_fn = make(stax.Erf)
   out = dict(zip(('mean', 'variance'), predict_fn(
-      t=t, x_test=x_test, get='ndk', compute_cov='diag')))
+      t=t[2::3], x_test=x_test, get='ndk', compute_cov='diag')))
   out['train'] = predict_fn(t=t, get='ndk')
   out['late'] = predict_fn(t=None, x_test=x_test, get='ndk')
   out['ntk'] = predict_fn(t=t, x_test=x_test, get='ntk')
@@ -60,11 +60,21 @@ def on_devices(count, folder):
   flags = os.environ.get('XLA_FLAGS', '')
   subprocess.run(
       [sys.executable, __file__, path], check=True,
-      env={**os.environ, 'XLA_FLAGS':
+      env={**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': 'true',
+           'XLA_FLAGS':
            f'{flags} --xla_force_host_platform_device_count={count}',
            # Devices that wait for each other need a thread each.
            'NPROC': '32'})
   return dict(np.load(path))
+
+
+def setUpModule():
+  # Many programs, each run once or twice: compilation is most of the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
 
 
 class DevicesTest(parameterized.TestCase):
@@ -80,9 +90,9 @@ class DevicesTest(parameterized.TestCase):
           np.testing.assert_allclose(got, one[name], rtol=0, atol=1e-10 * scale,
                                      err_msg=f'{name} on {count} devices')
 
-  @parameterized.parameters(7, 8, 100)
+  @parameterized.parameters(7, 100)
   def test_batches(self, batch_size):
-    # 24 and 5 samples: batches that fit, that do not, and one for all.
+    # 24 and 5 samples: batches that do not fit, and one for all.
     want, got = trajectories(), trajectories(batch_size=batch_size)
     for name in set(want) - {_DEVICES}:
       np.testing.assert_allclose(

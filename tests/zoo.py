@@ -54,6 +54,7 @@ def convolutional(*layers):
 
 
 def attention(**kwargs):
+  """Layers around attention are wide, since it is cubic in their kernel."""
   def make(width, outputs):
     stds = dict(W_key_init_std=1.3, W_key_prior_std=.8, W_value_init_std=.7,
                 W_value_prior_std=1.2, W_out_init_std=1.4, W_out_prior_std=.9,
@@ -62,10 +63,11 @@ def attention(**kwargs):
     if not kwargs.get('linear_scaling', True):
       stds.update(W_query_init_std=.8, W_query_prior_std=1.2)
     layer = stax.GlobalSelfAttention(
-        width, n_chan_key=width, n_chan_val=16, n_heads=width // 8, b_std=.2,
+        2 * width, n_chan_key=4 * width, n_chan_val=width, n_heads=2, b_std=.2,
         W_pos_emb_std=.9, **stds, **kwargs)
-    return stax.serial(conv(width, filter_shape=(1, 1)), stax.Relu(), layer,
-                       stax.Relu(), stax.GlobalAvgPool(), readout(outputs)), (2, 2, 3)
+    return stax.serial(
+        conv(8 * width, filter_shape=(1, 1)), stax.Relu(), layer, stax.Relu(),
+        stax.GlobalAvgPool(), readout(outputs)), (2, 2, 3)
   return make
 
 
@@ -74,7 +76,7 @@ def branches(fan_in):
       dense(width), stax.FanOut(2),
       stax.parallel(stax.serial(stax.Relu(), dense(width, stds=SECOND)),
                     stax.serial(stax.Erf(), dense(width))),
-      fan_in(), stax.Relu(), readout(outputs)), (6,))
+      fan_in(), dense(width, stds=SECOND), stax.Relu(), readout(outputs)), (6,))
 
 
 def transposed(width, outputs):
@@ -104,7 +106,9 @@ def dot_general(width, outputs):
       conv(width), stax.Relu(),
       stax.DotGeneral(rhs=jnp.asarray(weights),
                       dimension_numbers=(((2,), (0,)), ((), ()))),
-      conv(width, stds=SECOND), stax.Relu(), stax.Flatten(), readout(outputs)), (4, 4, 3)
+      # The axis that is contracted comes back behind that of the channels.
+      stax.Dense(width, 1.2, .3, channel_axis=2, **SECOND), stax.Relu(),
+      stax.GlobalAvgPool(channel_axis=2), readout(outputs)), (4, 4, 3)
 
 
 NETWORKS = dict(
@@ -140,9 +144,9 @@ NETWORKS = dict(
         dense(width, stds=SECOND), stax.LayerNorm(), stax.Erf(), readout(outputs)),
                               (6,)),
     layer_norm_image=convolutional(
-        lambda w: stax.LayerNorm((1, 2, 3)), lambda w: conv(w, stds=SECOND),
-        lambda w: stax.LayerNorm((3,)), lambda w: stax.Relu(),
-        lambda w: stax.GlobalAvgPool()),
+        lambda w: conv(w, stds=SECOND), lambda w: stax.LayerNorm((1, 2, 3)),
+        lambda w: stax.Relu(), conv, lambda w: stax.LayerNorm((3,)),
+        lambda w: stax.Relu(), lambda w: stax.GlobalAvgPool()),
     fan_in_sum=branches(stax.FanInSum),
     fan_in_concat=branches(functools.partial(stax.FanInConcat, -1)),
     fan_in_prod=branches(stax.FanInProd),
@@ -190,10 +194,14 @@ ELEMENTWISE = dict(
     hermite=lambda: stax.Hermite(2), leaky_relu=lambda: stax.LeakyRelu(.2),
     monomial=lambda: stax.Monomial(2),
     polynomial=lambda: stax.Polynomial([.2, .5, .1]), rbf=stax.Rbf,
-    rectified_monomial=lambda: stax.RectifiedMonomial(2), relu=stax.Relu,
+    relu=stax.Relu,
     sigmoid_like=stax.Sigmoid_like, sign=stax.Sign, sin=stax.Sin)
 NETWORKS.update({name: elementwise(layer)
                  for name, layer in ELEMENTWISE.items()})
+# Neural Tangents has no number for an input with itself here, and so no second
+# layer.
+NETWORKS['rectified_monomial'] = lambda width, outputs: (stax.serial(
+    dense(width), stax.RectifiedMonomial(2), readout(outputs)), (6,))
 
 
 def problem(name, width, outputs=1):

@@ -4,8 +4,9 @@ r"""Runs Neural Tangents' own tests with `nt_ndk` in its place.
 
 Takes the source distribution of Neural Tangents (NT) 0.6.5 from the package
 index, runs its tests twice in this environment, with `stax` and `predict` of NT
-and of `nt_ndk`, and compares them test by test. Where NT does not import by
-itself, give the results of plain NT in another environment as `--baseline`.
+and of `nt_ndk`, and compares them test by test. Where NT does not import by itself,
+run `nt_ndk` alone: no test may fail then. Or compare with the results of plain
+NT in another environment, `--baseline`.
 
   python tests/conformance/run.py                    # All, about half an hour.
   python tests/conformance/run.py --subset           # A few minutes.
@@ -13,7 +14,8 @@ itself, give the results of plain NT in another environment as `--baseline`.
       --baseline=plain.xml --output_dir=results
 
 Exits with 1 if a test that passes with plain NT fails with `nt_ndk`. Nothing of
-NT's tests is kept.
+NT's tests is kept. Their tolerances, and some of their inputs, hang on the
+random numbers that JAX drew before 0.5, so these are asked for.
 """
 
 import collections
@@ -77,6 +79,7 @@ def run(folder: pathlib.Path, subject: str, results: pathlib.Path):
   subprocess.run(
       command, cwd=folder, check=False, stdout=sys.stderr,
       env={**os.environ, 'PYTHONPATH': here, 'CONFORMANCE_SUBJECT': subject,
+           'JAX_THREEFRY_PARTITIONABLE': '0',
            'NT_NUM_GENERATED_CASES': '1' if _SUBSET.value else '4'})
 
 
@@ -118,21 +121,21 @@ def main(argv):
 
   for subject, outcome in results.items():
     print(f'{subject}: {counts(outcome)}')
-  if len(results) < 2:
+  ours = results.get('nt_ndk')
+  if ours is None:
     return
-  plain, ours = results['neural_tangents'], results['nt_ndk']
-  for name, outcome in sorted(ours.items()):
-    if outcome not in ('passed', 'skipped'):
-      print(f'with nt_ndk fails (plain: {plain.get(name, "not run")[:40]}): '
-            f'{name}: {outcome[:160]}')
-  worse = [name for name, outcome in plain.items()
-           if outcome == 'passed' and ours.get(name) != 'passed']
-  better = [name for name, outcome in ours.items()
-            if outcome == 'passed' and plain.get(name, 'failed') != 'passed']
-  print(f'pass with plain NT only: {len(worse)}; with nt_ndk only: '
-        f'{len(better)}')
-  if worse or not any(o == 'passed' for o in ours.values()):
-    print('\n'.join(worse))
+  failed = sorted(n for n, o in ours.items() if o not in ('passed', 'skipped'))
+  plain = results.get('neural_tangents')
+  for name in failed:
+    print(f'fails: {name}: {ours[name][:200]}')
+  if plain is not None:
+    failed = [name for name, outcome in plain.items()
+              if outcome == 'passed' and ours.get(name) != 'passed']
+    better = [name for name, outcome in ours.items()
+              if outcome == 'passed' and plain.get(name) != 'passed']
+    print(f'passes with plain Neural Tangents only: {failed}')
+    print(f'pass with nt_ndk only: {len(better)}')
+  if failed or 'passed' not in ours.values():
     sys.exit(1)
 
 
