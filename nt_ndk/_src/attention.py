@@ -13,8 +13,8 @@ and the layer is linear: two layers of weights, for values and outputs, around
 the product with :math:`G(\tau_1)` and :math:`G(\tau_2)`. The gradient with
 respect to weights inside :math:`\zeta` vanishes in the limit. With queries and
 keys that are independent and scaled by the root of the number of channels,
-:math:`G` is a Gaussian process with covariance :math:`\sigma_{QK}^2 m_Q m_K C_{ac}
-C_{bd}` at two times. If :math:`\zeta` is the identity, the layer is a product
+:math:`G` is a Gaussian process with covariance
+:math:`\sigma_{QK}^2 m_Q m_K C_{ac} C_{bd}` at two times. If :math:`\zeta` is the identity, the layer is a product
 of four layers of weights.
 
 Source: Hron, Bahri, Sohl-Dickstein and Novak, "Infinite attention: NNGP and NTK
@@ -249,7 +249,9 @@ def self_attention(
       return _from_matrices(out, spatial), G
 
     cov1, G1 = one_side(k.cov1, tau1, visible1)
-    cov2, G2 = (None, G1) if k.cov2 is None else one_side(k.cov2, tau2, visible2)
+    cov2, G2 = None, G1
+    if k.cov2 is not None:
+      cov2, G2 = one_side(k.cov2, tau2, visible2)
     if linear_scaling:
       G1 = G1[:, None]
     K, K_int, m = between(k.nngp, k.ntk, (tau1, tau2), (visible1, visible2),

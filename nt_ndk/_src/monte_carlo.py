@@ -66,15 +66,15 @@ def _prior(init_fn, prior_std, params):
     if prior_std is None:
       raise ValueError(
           '`prior_std` is needed: a number, or a tree of numbers like the '
-          'parameters of the network. Only networks of `nt_ndk.stax` know their '
-          'own.')
+          'parameters of the network. Only networks of `nt_ndk.stax` know '
+          'their own.')
   if jax.tree_util.all_leaves([prior_std]):
     prior_std = jax.tree_util.tree_map(lambda _: prior_std, params)
   structures = [jax.tree_util.tree_structure(t) for t in (params, prior_std)]
   if structures[0] != structures[1]:
     raise ValueError(
-        '`prior_std` must be a number or a tree with a number for each array of '
-        f'parameters, {structures[0]}, got {structures[1]}. Layers of Neural '
+        '`prior_std` must be a number or a tree with a number for each array '
+        f'of parameters, {structures[0]}, got {structures[1]}. Layers of Neural '
         "Tangents with weights do not know theirs: use `nt_ndk.stax`'s, or pass "
         '`prior_std`.')
   for std in jax.tree_util.tree_leaves(prior_std):
@@ -205,7 +205,8 @@ def two_time_kernel_fn(
     def move(leaves, key, tau):
       noise = [random.normal(k, p.shape, p.dtype)
                for k, p in zip(random.split(key, len(leaves)), leaves)]
-      return [process.response(tau, 0.) * p + jnp.sqrt(process.variance(tau)) * e
+      return [process.response(tau, 0.) * p +
+              jnp.sqrt(process.variance(tau)) * e
               for process, p, e in zip(processes, leaves, noise)]
 
     early = move(leaves, keys[0], jnp.minimum(tau1, tau2))
