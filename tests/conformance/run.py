@@ -55,6 +55,7 @@ def unpack_tests(folder: pathlib.Path):
   if sdist is None:
     subprocess.run(
         [sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps',
+         '--no-binary', ':all:', '--dest', os.fspath(folder),
          f'neural-tangents=={_VERSION}'], check=True)
     sdist, = folder.glob('*.tar.gz')
   with tarfile.open(sdist) as archive:
