@@ -76,7 +76,8 @@ def branches(fan_in):
       dense(width), stax.FanOut(2),
       stax.parallel(stax.serial(stax.Relu(), dense(width, stds=SECOND)),
                     stax.serial(stax.Erf(), dense(width))),
-      fan_in(), dense(width, stds=SECOND), stax.Relu(), readout(outputs)), (6,))
+      fan_in(), dense(width, stds=SECOND), stax.Relu(), readout(outputs)),
+                                (6,))
 
 
 def transposed(width, outputs):

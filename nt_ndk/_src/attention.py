@@ -14,8 +14,8 @@ the product with :math:`G(\tau_1)` and :math:`G(\tau_2)`. The gradient with
 respect to weights inside :math:`\zeta` vanishes in the limit. With queries and
 keys that are independent and scaled by the root of the number of channels,
 :math:`G` is a Gaussian process with covariance
-:math:`\sigma_{QK}^2 m_Q m_K C_{ac} C_{bd}` at two times. If :math:`\zeta` is the identity, the layer is a product
-of four layers of weights.
+:math:`\sigma_{QK}^2 m_Q m_K C_{ac} C_{bd}` at two times. If :math:`\zeta` is
+the identity, the layer is a product of four layers of weights.
 
 Source: Hron, Bahri, Sohl-Dickstein and Novak, "Infinite attention: NNGP and NTK
 for deep attention networks", arXiv:2006.10540; weights at two times: Avidan, Li

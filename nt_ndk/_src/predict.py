@@ -370,8 +370,8 @@ def diffusive_limit_mse_ensemble(
                     batch_size, kernel_fn_train_train_kwargs)
   fluctuations = Fluctuations(problem)
   gradient_flow_fn = nt_predict.gradient_descent_mse_ensemble(
-      problem.kernel_fn, x_train, problem.y_train, trace_axes=problem.trace_axes,
-      **kernel_fn_train_train_kwargs)
+      problem.kernel_fn, x_train, problem.y_train,
+      trace_axes=problem.trace_axes, **kernel_fn_train_train_kwargs)
 
   def predict_fn(diffusion_time=None, x_test=None, compute_cov=False,
                  **kernel_fn_test_test_kwargs):
