@@ -3,7 +3,8 @@
 """Closed-form NNGP, NTK and Neural Dynamical Kernel (NDK) library.
 
 Every public name of :mod:`neural_tangents.stax`, with the same arguments and
-the same results. On top of that:
+the same results (:obj:`Hermite` also where those of Neural Tangents do not
+hold). On top of that:
 
 1) Layers with random weights (:obj:`Dense`, :obj:`Conv`, :obj:`ConvLocal`,
 :obj:`ConvTranspose`) take the standard deviation of their weights at
@@ -41,6 +42,7 @@ Example:
 """
 
 import functools
+import math
 from typing import Any, Callable, Optional, Sequence
 
 from neural_tangents import stax as _nt
@@ -55,6 +57,7 @@ from neural_tangents.stax import requires
 from neural_tangents.stax import Slice
 from neural_tangents.stax import supports_masking
 from neural_tangents.stax import unmask_fn
+import numpy as np
 
 from nt_ndk._src import attention as _attention
 from nt_ndk._src import layers as _layers
@@ -83,7 +86,6 @@ Gaussian = _layers.stock(_nt.Gaussian)
 Gelu = _layers.stock(_nt.Gelu)
 GlobalAvgPool = _layers.stock(_nt.GlobalAvgPool)
 GlobalSumPool = _layers.stock(_nt.GlobalSumPool)
-Hermite = _layers.stock(_nt.Hermite)
 Identity = _layers.stock(_nt.Identity)
 ImageResize = _layers.stock(_nt.ImageResize)
 Index = _layers.stock(_nt.Index)
@@ -101,6 +103,29 @@ SumPool = _layers.stock(_nt.SumPool)
 
 # Not known at two different times: raises there.
 Dropout = _layers.dropout(_nt.Dropout)
+
+
+@_layers.stock
+def Hermite(degree: int):
+  """Hermite polynomials, of norm one for standard Gaussian inputs.
+
+  The kernels of :obj:`neural_tangents.stax.Hermite` are those of inputs of unit
+  variance, which change while a network learns; these are right for any.
+
+  Args:
+    degree: non-negative integer.
+
+  Returns:
+    `(init_fn, apply_fn, kernel_fn)`.
+
+  Raises:
+    NotImplementedError: if `degree` is negative.
+  """
+  if degree < 0:
+    raise NotImplementedError('`degree` must be a non-negative integer, got '
+                              f'{degree}.')
+  coef = np.polynomial.hermite_e.herme2poly([0] * degree + [1])
+  return _nt.Polynomial(coef / math.factorial(degree)**.5)
 
 
 @functools.wraps(_nt.serial)

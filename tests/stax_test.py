@@ -296,6 +296,26 @@ class PhysicsTest(parameterized.TestCase):
                    for a in (0., 3.))
     self.assertGreater(np.abs(early / late - 1.).min(), 1e-2)
 
+  @parameterized.parameters(*range(4))
+  def test_hermite_of_any_variance(self, degree):
+    # The variance of its inputs moves, from 2.25 x^2 to .36 x^2.
+    x1, x2 = jnp.array([[1.], [-.4]]), jnp.array([[.7]])
+    linear = stax.Dense(1, W_init_std=1.5, W_prior_std=.6)
+    times = .3, .05
+    k = linear[2](x1, x2, None, diffusion_time=times)
+    u, weight = np.polynomial.hermite_e.hermegauss(12)
+    weight = np.outer(weight, weight) / np.sum(weight)**2
+    basis = np.polynomial.hermite_e.HermiteE.basis(degree)
+    norm = np.sqrt(np.prod(np.arange(1., degree + 1)))
+    got = stax.Hermite(degree)[2](k)
+    for i, (q1, c) in enumerate(zip(k.cov1, k.nngp[:, 0])):
+      one = np.sqrt(q1) * u[:, None]
+      two = c / np.sqrt(q1) * u[:, None] + np.sqrt(k.cov2[0] - c**2 / q1) * u
+      mean = lambda phi: np.sum(weight * phi(one) * phi(two)) / norm**2
+      np.testing.assert_allclose(got.nngp[i, 0], mean(basis), rtol=1e-11)
+      np.testing.assert_allclose(got.ntk[i, 0], k.ntk[i, 0] * mean(
+          basis.deriv()), rtol=1e-11, atol=1e-14)
+
   def test_swap_symmetry(self):
     x1, x2 = images(3, 2)
     kernel_fn = residual_cnn(W_init_std=.7, b_init_std=1.5, W_prior_std=1.1)[2]
@@ -471,6 +491,21 @@ class NeuralTangentsTest(parameterized.TestCase):
     tree_util.tree_map(np.testing.assert_array_equal, params, their_params)
     np.testing.assert_array_equal(
         ours[1](params, x1, rng=key), theirs[1](their_params, x1, rng=key))
+
+  @parameterized.parameters(*range(5))
+  def test_hermite(self, degree):
+    # Those of Neural Tangents hold for inputs of unit variance alone.
+    x = vectors()[0]
+    x /= jnp.mean(x**2, 1, keepdims=True)**.5
+    network = lambda lib: lib.serial(lib.Dense(6), lib.Hermite(degree),
+                                     lib.Dense(1))
+    ours, theirs = network(stax), network(nt_stax)
+    for get in ('nngp', 'ntk'):
+      np.testing.assert_allclose(ours[2](x, None, get), theirs[2](x, None, get),
+                                 rtol=1e-12, atol=1e-13)
+    params = ours[0](random.PRNGKey(3), x.shape)[1]
+    np.testing.assert_allclose(ours[1](params, x), theirs[1](params, x),
+                               rtol=1e-12, atol=1e-12)
 
   def test_masking(self):
     x1, x2 = vectors(3, 3)
