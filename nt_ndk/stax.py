@@ -3,8 +3,8 @@
 """Closed-form NNGP, NTK and Neural Dynamical Kernel (NDK) library.
 
 Every public name of :mod:`neural_tangents.stax`, with the same arguments and
-the same results (:obj:`Hermite` also where those of Neural Tangents do not
-hold). On top of that:
+the same results (:obj:`Hermite` and :obj:`ImageResize` also where those of
+Neural Tangents hold for no network). On top of that:
 
 1) Layers with random weights (:obj:`Dense`, :obj:`Conv`, :obj:`ConvLocal`,
 :obj:`ConvTranspose`) take the standard deviation of their weights at
@@ -87,7 +87,7 @@ Gelu = _layers.stock(_nt.Gelu)
 GlobalAvgPool = _layers.stock(_nt.GlobalAvgPool)
 GlobalSumPool = _layers.stock(_nt.GlobalSumPool)
 Identity = _layers.stock(_nt.Identity)
-ImageResize = _layers.stock(_nt.ImageResize)
+ImageResize = _layers.in_order(_nt.ImageResize)
 Index = _layers.stock(_nt.Index)
 LayerNorm = _layers.stock(_nt.LayerNorm)
 LeakyRelu = _layers.stock(_nt.LeakyRelu)

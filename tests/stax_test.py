@@ -507,6 +507,31 @@ class NeuralTangentsTest(parameterized.TestCase):
     np.testing.assert_allclose(ours[1](params, x), theirs[1](params, x),
                                rtol=1e-12, atol=1e-12)
 
+  @parameterized.parameters(
+      ((2, 5), 'linear', False), ((-1, 6), 'nearest', False),
+      ((2, 5), 'linear', True))
+  def test_image_resize_after_any_number_of_convolutions(self, shape, method,
+                                                         masked):
+    # Each reverses the order of axes, which Neural Tangents overlooks.
+    x1, x2 = images()
+    kwargs = {}
+    if masked:
+      x1, x2 = x1.at[0, 1].set(9.), x2.at[1, :, 2].set(9.)
+      kwargs['mask_constant'] = 9.
+
+    def kernel(lib, convolutions):
+      layers = [lib.Conv(4, (1, 1)) for _ in range(convolutions)]
+      layers += [lib.ImageResize((-1, *shape, -1), method), lib.Relu(),
+                 lib.Conv(4, (2, 1)), lib.Relu(), lib.Flatten()]
+      return jax.jit(lambda: lib.serial(*layers)[2](
+          x1, x2, ('nngp', 'ntk'), **kwargs))()
+
+    want, one, two = kernel(nt_stax, 2), kernel(stax, 1), kernel(stax, 2)
+    # An NTK grows with the number of layers.
+    np.testing.assert_allclose(one.nngp, want.nngp, rtol=1e-12)
+    for get in ('nngp', 'ntk'):
+      np.testing.assert_array_equal(getattr(two, get), getattr(want, get))
+
   def test_masking(self):
     x1, x2 = vectors(3, 3)
     x1 = x1.at[1].set(100.)

@@ -208,8 +208,7 @@ ELEMENTWISE = dict(
     abrelu=lambda: stax.ABRelu(-.5, 1.), abs=stax.Abs, cos=stax.Cos,
     elementwise_numerical=lambda: stax.ElementwiseNumerical(jnp.tanh, deg=40),
     erf=stax.Erf, exp=lambda: stax.Exp(.5, .5),
-    exp_normalized=exp_normalized, gabor=stax.Gabor,
-    gaussian=stax.Gaussian, gelu=stax.Gelu,
+    gabor=stax.Gabor, gaussian=stax.Gaussian, gelu=stax.Gelu,
     leaky_relu=lambda: stax.LeakyRelu(.2),
     polynomial=lambda: stax.Polynomial([.2, .5, .1]), rbf=stax.Rbf,
     relu=stax.Relu,
@@ -219,13 +218,14 @@ NETWORKS.update({name: elementwise(layer)
 # One nonlinearity only: a square of squares has tails so heavy that the mean of
 # many networks says little, and for `RectifiedMonomial` Neural Tangents has no
 # number for an input with itself.
-SQUARES = dict(
+HEAVY = dict(
+    exp_normalized=exp_normalized,
     hermite=lambda: stax.Hermite(2), monomial=lambda: stax.Monomial(2),
     rectified_monomial=lambda: stax.RectifiedMonomial(2))
 NETWORKS.update({
     name: lambda width, outputs, layer=layer: (stax.serial(
         dense(width), layer(), readout(outputs)), (6,))
-    for name, layer in SQUARES.items()})
+    for name, layer in HEAVY.items()})
 
 
 def problem(name, width, outputs=1):

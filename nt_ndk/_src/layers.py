@@ -373,6 +373,29 @@ def stock(layer_fn, keywords: Optional[frozenset[str]] = _KEYWORDS):
   return new_layer_fn
 
 
+def in_order(layer_fn):
+  """Takes over a layer of NT that takes spatial axes for those of the inputs.
+
+  After an odd number of convolutions a `Kernel` has them in reversed order,
+  which NT's layer overlooks.
+  """
+
+  @functools.wraps(layer_fn)
+  def new_layer_fn(*args, **kwargs):
+    init_fn, apply_fn, stock_kernel_fn = layer_fn(*args, **kwargs)
+
+    @functools.wraps(stock_kernel_fn)
+    def kernel_fn(k, *args, **kwargs):
+      if _is_kernel(k) and k.is_reversed:
+        k = k.reverse()
+      return stock_kernel_fn(k, *args, **kwargs)
+
+    return _public((init_fn, apply_fn, kernel_fn), weights_move=False,
+                   keywords=_KEYWORDS)
+
+  return new_layer_fn
+
+
 def dropout(layer_fn):
   """Takes over NT's `Dropout`, whose masks belong to one time."""
 
