@@ -92,27 +92,20 @@ class FreePathsTest(parameterized.TestCase):
     spread = np.sqrt((variances[0] * variances[1] + m**2) / 4000) * np.abs(xx)
     np.testing.assert_allclose(got.nngp.standard_error, spread, rtol=.1)
 
-  def test_one_set_of_inputs(self):
-    init_fn, apply_fn, _ = stax.serial(stax.Dense(8), stax.Relu(),
-                                       stax.Dense(4))
-    x, _ = zoo.inputs((3,))
-    estimate_fn = monte_carlo.two_time_kernel_fn(
-        init_fn, apply_fn, random.PRNGKey(0), 3)
-    for get in ('nngp', 'ndk'):
-      np.testing.assert_array_equal(
-          estimate_fn(x, None, get, diffusion_time=(.2, .5)).mean,
-          estimate_fn(x, x, get, diffusion_time=(.2, .5)).mean)
-
-  def test_swapped_times(self):
+  def test_symmetries(self):
     init_fn, apply_fn, _ = stax.serial(stax.Dense(8), stax.Erf(),
                                        stax.Dense(4))
     x1, x2 = zoo.inputs((3,))
     estimate_fn = monte_carlo.two_time_kernel_fn(
         init_fn, apply_fn, random.PRNGKey(0), 3)
-    one = estimate_fn(x1, x2, diffusion_time=(.2, .5))
-    two = estimate_fn(x2, x1, diffusion_time=(.5, .2))
-    np.testing.assert_allclose(one.nngp.mean, two.nngp.mean.T, rtol=1e-12)
-    np.testing.assert_allclose(one.ndk.mean, two.ndk.mean.T, rtol=1e-12)
+    one, swapped, same, both = (
+        estimate_fn(a, b, diffusion_time=times) for a, b, times in [
+            (x1, x2, (.2, .5)), (x2, x1, (.5, .2)), (x1, None, (.2, .5)),
+            (x1, x1, (.2, .5))])
+    for get in ('nngp', 'ndk'):
+      kernel = lambda estimate, get=get: getattr(estimate, get).mean
+      np.testing.assert_allclose(kernel(one), kernel(swapped).T, rtol=1e-12)
+      np.testing.assert_array_equal(kernel(same), kernel(both))
 
   @parameterized.parameters(*nt_ndk.NtkImplementation)
   def test_implementations(self, implementation):

@@ -42,8 +42,8 @@ def readout(outputs):
 
 def elementwise(layer):
   return lambda width, outputs: (stax.serial(
-      dense(width), layer(), dense(width, stds=SECOND), layer(), readout(outputs)),
-                        (6,))
+      dense(width), layer(), dense(width, stds=SECOND), layer(),
+      readout(outputs)), (6,))
 
 
 def convolutional(*layers):
@@ -160,8 +160,8 @@ NETWORKS = dict(
     global_avg_pool=convolutional(lambda w: stax.GlobalAvgPool()),
     layer_norm=lambda width, outputs: (stax.serial(
         dense(width), stax.LayerNorm(), stax.Relu(),
-        dense(width, stds=SECOND), stax.LayerNorm(), stax.Erf(), readout(outputs)),
-                              (6,)),
+        dense(width, stds=SECOND), stax.LayerNorm(), stax.Erf(),
+        readout(outputs)), (6,)),
     layer_norm_image=convolutional(
         lambda w: conv(w, stds=SECOND), lambda w: stax.LayerNorm((1, 2, 3)),
         lambda w: stax.Relu(), conv, lambda w: stax.LayerNorm((3,)),

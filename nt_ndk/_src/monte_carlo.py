@@ -74,9 +74,9 @@ def _prior(init_fn, prior_std, params):
   if structures[0] != structures[1]:
     raise ValueError(
         '`prior_std` must be a number or a tree with a number for each array '
-        f'of parameters, {structures[0]}, got {structures[1]}. Layers of Neural '
-        "Tangents with weights do not know theirs: use `nt_ndk.stax`'s, or pass "
-        '`prior_std`.')
+        f'of parameters, {structures[0]}, got {structures[1]}. Layers of '
+        "Neural Tangents with weights do not know theirs: use `nt_ndk.stax`'s, "
+        'or pass `prior_std`.')
   for std in jax.tree_util.tree_leaves(prior_std):
     layers.check_stds(prior_std=std)
   return prior_std

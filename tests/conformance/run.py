@@ -4,9 +4,9 @@ r"""Runs Neural Tangents' own tests with `nt_ndk` in its place.
 
 Takes the source distribution of Neural Tangents (NT) 0.6.5 from the package
 index, runs its tests twice in this environment, with `stax` and `predict` of NT
-and of `nt_ndk`, and compares them test by test. Where NT does not import by itself,
-run `nt_ndk` alone: no test may fail then. Or compare with the results of plain
-NT in another environment, `--baseline`.
+and of `nt_ndk`, and compares them test by test. Where NT does not import by
+itself, run `nt_ndk` alone: no test may fail then. Or compare with the results
+of plain NT in another environment, `--baseline`.
 
   python tests/conformance/run.py                    # All, about half an hour.
   python tests/conformance/run.py --subset           # A few minutes.

@@ -33,9 +33,9 @@ _OUTPUT = flags.DEFINE_string(
 
 
 # Standard error, relative to the kernel, that is good enough. With many more
-# networks the bias of a finite width would show beside it. Where the closed form
-# is more than `_FAR` standard errors away, half that error: then a difference
-# that is not chance is twice as many standard errors.
+# networks the bias of a finite width would show beside it. Where the closed
+# form is more than `_FAR` standard errors away, half that error: then a
+# difference that is not chance is twice as many standard errors.
 _ENOUGH = .018
 _FAR = 2.5
 # Networks to begin with, and outputs of each. Covariances need many outputs,
@@ -89,7 +89,8 @@ def main(argv):
           break
       for field, value in kernel._asdict().items():
         out[f'{name}.{get}.{field}'] = np.asarray(value)
-      line.append(f'{get}: {samples} networks, error {relative:.2%}, z {z:.2f};')
+      line.append(f'{get}: {samples} networks, error {relative:.2%}, '
+                  f'z {z:.2f};')
     print(*line, f'{time.perf_counter() - begin:.0f} s', flush=True)
     np.savez_compressed(_OUTPUT.value, **out)
 
