@@ -14,6 +14,8 @@ from nt_ndk._src.devices import Spread
 
 # Bytes that the covariances of one evaluation on a sample may take.
 _SAMPLE_BYTES = 2**26
+# Numbers of times of one evaluation on a sample: for each there is a program.
+_SAMPLE_TIMES = 4096, 512, 64, 8
 
 
 def to_matrix(kernel: jax.Array) -> jax.Array:
@@ -33,17 +35,16 @@ def _compiled(kernel_fn):
 def _compiled_on_pairs(kernel_fn, get, static_kwargs):
   """Kernel of pairs of inputs at pairs of times, `[pairs, times]`."""
 
-  def on_one(x, arrays, locations, i, j, tau, tau_):
-    (i, at_i), (j, at_j) = (divmod(k, locations) for k in (i, j))
-    pick = lambda tree, k: jax.tree_util.tree_map(lambda a: a[k][None], tree)
-    kwargs = {name: (pick(v, i), pick(v, j)) for name, v in arrays.items()}
-    kernel = kernel_fn(pick(x, i), pick(x, j), get,
-                       diffusion_time=(tau, tau_), **kwargs,
+  def on_one(sample1, sample2, locations, times):
+    (x1, arrays1), (x2, arrays2) = jax.tree_util.tree_map(
+        lambda a: a[None], (sample1, sample2))
+    kwargs = {name: (v, arrays2[name]) for name, v in arrays1.items()}
+    kernel = kernel_fn(x1, x2, get, diffusion_time=times, **kwargs,
                        **dict(static_kwargs))
-    return to_matrix(kernel)[at_i, at_j]
+    return to_matrix(kernel)[locations]
 
-  at_times = jax.vmap(on_one, (None,) * 5 + (0, 0))
-  return jax.jit(jax.vmap(at_times, (None, None, None, 0, 0, None, None)))
+  at_times = jax.vmap(on_one, (None, None, None, 0))
+  return jax.jit(jax.vmap(at_times, (0, 0, 0, None)))
 
 
 @functools.lru_cache(maxsize=16)
@@ -67,6 +68,16 @@ def _with_diagonal_blocks(kernel, blocks):
   sample = jnp.arange(n * size) // size
   return jnp.where(sample[:, None] == sample,
                    jnp.tile(blocks.reshape((-1, size)), (1, n)), kernel)
+
+
+def _blocks(times: int, largest: int):
+  """Splits a number of times into blocks, `(start, size)`, of few sizes."""
+  start = 0
+  while start < times:
+    size = next((s for s in _SAMPLE_TIMES if s <= min(times - start, largest)),
+                _SAMPLE_TIMES[-1])
+    yield start, size
+    start += size
 
 
 def length(x) -> int:
@@ -232,6 +243,11 @@ class KernelEvaluator:
     return self.test_sample(x_test, np.stack([rows, rows], 1),
                             np.stack([tau, tau], 1), **test_kwargs)
 
+  @functools.cached_property
+  def _host(self):
+    """Training inputs, and what belongs to them, where samples are taken."""
+    return jax.tree_util.tree_map(np.asarray, (self.x_train, self.arrays))
+
   def sample(self, pairs: np.ndarray, tau: np.ndarray,
              get: str = 'ndk') -> np.ndarray:
     """Kernel of a few pairs of samples at many pairs of times.
@@ -245,17 +261,16 @@ class KernelEvaluator:
       `[Q, P]`.
     """
     out = np.empty((len(tau), len(pairs)))
-    # Few shapes, hence few compilations.
-    times = min(2**int(np.ceil(np.log2(max(len(tau), 8)))), self._room // 2)
-    width = max(1, min(16, self._room // times))
     pad = lambda a, size: a[np.arange(size) % len(a)]
-    for q in range(0, len(tau), times):
+    for q, times in _blocks(len(tau), self._room // 2):
       some = pad(tau[q:q + times], times)
+      width = max(1, min(16, self._room // times))
       for p in range(0, len(pairs), width):
-        few = pad(pairs[p:p + width], width)
-        kernel = self._on_pairs(get)(
-            self.x_train, self.arrays, self.locations, few[:, 0], few[:, 1],
-            some[:, 0], some[:, 1])
+        (i, at_i), (j, at_j) = (divmod(k, self.locations)
+                                for k in pad(pairs[p:p + width], width).T)
+        samples = (jax.tree_util.tree_map(lambda a, k=k: a[k], self._host)
+                   for k in (i, j))
+        kernel = self._on_pairs(get)(*samples, (at_i, at_j), tuple(some.T))
         block = out[q:q + times, p:p + width]
         block[:] = np.asarray(kernel).T[:block.shape[0], :block.shape[1]]
     return out

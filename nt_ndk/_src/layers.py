@@ -145,6 +145,7 @@ def random_weights(
 
   init_fn.prior_std = (weight.prior_std,
                        None if b_std is None else bias.prior_std)
+  init_fn.readout = (True, None if b_std is None else True)
 
   @nt_stax.requires(**stock_kernel_fn.input_req)
   def kernel_fn(k: nt.Kernel, *, diffusion_time=None, readout_freeze=None,
@@ -468,6 +469,11 @@ def combined(combine, layers: Sequence[Any], gather: Callable[[Any], Any],
       combine(*layers), weights_move=True,
       keywords=None if None in keywords else _KEYWORDS, readout=readout)
   init_fn.prior_std = gather([getattr(l[0], 'prior_std', ()) for l in layers])
+  if readout == 'known':
+    init_fn.readout = gather(
+        [l[0].readout if i == last else jax.tree_util.tree_map(
+            lambda _: False, getattr(l[0], 'prior_std', ()))
+         for i, l in enumerate(layers)])
   return init_fn, apply_fn, kernel_fn
 
 

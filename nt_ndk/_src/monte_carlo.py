@@ -6,13 +6,13 @@ import collections
 import functools
 from typing import Any, NamedTuple, Optional, Union
 
-from flax import linen as nn
 import jax
 from jax import random
 import jax.numpy as jnp
 import neural_tangents as nt
 
 from nt_ndk._src import layers
+from nt_ndk._src import networks
 from nt_ndk._src.weight_process import WeightProcess
 
 _GET = ('nngp', 'ndk')
@@ -27,59 +27,6 @@ class Estimate(NamedTuple):
   """
   mean: jax.Array
   standard_error: jax.Array
-
-
-def _canonicalize_functions(init_fn, apply_fn):
-  """Functions `init(key, x)`, with parameters apart from the rest of a state.
-
-  Args:
-    init_fn: of `stax`, or the `init` of a Flax module.
-    apply_fn: of `stax`, or the `apply` of a Flax module.
-
-  Returns:
-    `init(key, x)`, which returns parameters and the rest, and
-    `apply(parameters, rest, x, **kwargs)`.
-  """
-  if isinstance(getattr(init_fn, '__self__', None), nn.Module):
-    def init(key, x):
-      variables = dict(init_fn(key, x))
-      return variables.pop('params'), variables
-
-    def apply(params, rest, x, rng=None, **kwargs):
-      return apply_fn({'params': params, **rest}, x, rngs=dict(dropout=rng),
-                      **kwargs)
-  else:
-    def init(key, x):
-      return init_fn(key, jax.tree_util.tree_map(jnp.shape, x))[1], None
-
-    def apply(params, rest, x, **kwargs):
-      del rest
-      return apply_fn(params, x, **kwargs)
-
-  return init, apply
-
-
-def _prior(init_fn, prior_std, params):
-  """Prior standard deviation of every array of parameters, a tree like them."""
-  if prior_std is None:
-    prior_std = getattr(init_fn, 'prior_std', None)
-    if prior_std is None:
-      raise ValueError(
-          '`prior_std` is needed: a number, or a tree of numbers like the '
-          'parameters of the network. Only networks of `nt_ndk.stax` know '
-          'their own.')
-  if jax.tree_util.all_leaves([prior_std]):
-    prior_std = jax.tree_util.tree_map(lambda _: prior_std, params)
-  structures = [jax.tree_util.tree_structure(t) for t in (params, prior_std)]
-  if structures[0] != structures[1]:
-    raise ValueError(
-        '`prior_std` must be a number or a tree with a number for each array '
-        f'of parameters, {structures[0]}, got {structures[1]}. Layers of '
-        "Neural Tangents with weights do not know theirs: use `nt_ndk.stax`'s, "
-        'or pass `prior_std`.')
-  for std in jax.tree_util.tree_leaves(prior_std):
-    layers.check_stds(prior_std=std)
-  return prior_std
 
 
 def two_time_kernel_fn(
@@ -180,7 +127,7 @@ def two_time_kernel_fn(
   """
   if n_samples < 2:
     raise ValueError(f'`n_samples` must be at least 2, got {n_samples}.')
-  init, apply = _canonicalize_functions(init_fn, apply_fn)
+  init, apply = networks.canonicalize(init_fn, apply_fn)
 
   def displaced(shift, x, state, **kwargs):
     """The network where parameters are moved by `shift` times a weight."""
@@ -198,24 +145,14 @@ def two_time_kernel_fn(
     """Parameters at two times, and the root of their response."""
     init_key, *keys = random.split(key, 3)
     params, rest = init(init_key, x)
-    prior = _prior(init_fn, prior_std, params)
-    leaves, tree = jax.tree_util.tree_flatten(params)
-    processes = [WeightProcess(0., s) for s in jax.tree_util.tree_leaves(prior)]
-
-    def move(leaves, key, tau):
-      noise = [random.normal(k, p.shape, p.dtype)
-               for k, p in zip(random.split(key, len(leaves)), leaves)]
-      return [process.response(tau, 0.) * p +
-              jnp.sqrt(process.variance(tau)) * e
-              for process, p, e in zip(processes, leaves, noise)]
-
-    early = move(leaves, keys[0], jnp.minimum(tau1, tau2))
-    late = move(early, keys[1], jnp.abs(tau1 - tau2))
-    root = [jnp.sqrt(process.response(tau1, tau2)) for process in processes]
-    first = tau1 <= tau2
-    pick = lambda a, b: tree.unflatten(
-        [jnp.where(first, p, q) for p, q in zip(a, b)])
-    return pick(early, late), pick(late, early), tree.unflatten(root), rest
+    prior = networks.prior(init_fn, prior_std, params)
+    early = networks.diffuse(params, prior, keys[0], jnp.minimum(tau1, tau2))
+    late = networks.diffuse(early, prior, keys[1], jnp.abs(tau1 - tau2))
+    root = jax.tree_util.tree_map(
+        lambda s: jnp.sqrt(WeightProcess(0., s).response(tau1, tau2)), prior)
+    pick = lambda a, b: jax.tree_util.tree_map(
+        lambda p, q: jnp.where(tau1 <= tau2, p, q), a, b)
+    return pick(early, late), pick(late, early), root, rest
 
   @functools.partial(jax.jit, static_argnames='get')
   def estimate(x1, x2, tau1, tau2, get, key, kwargs):

@@ -1,0 +1,558 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Markov proximal learning of finite networks.
+
+Two ways to move the parameters of a network, both at temperature `T` and for
+the squared loss, and the ensemble that learns by them.
+"""
+
+import functools
+from typing import Any, NamedTuple, Optional
+
+import jax
+from jax import random
+import jax.numpy as jnp
+import numpy as np
+
+from nt_ndk._src import arguments
+from nt_ndk._src import networks
+from nt_ndk._src.checkpoint import Checkpoint
+from nt_ndk._src.moments import Moments
+from nt_ndk._src.progress import Bar
+
+# Steps in one call of the compiled program, after which progress is kept.
+_BLOCK = 256
+# Step of the data term, in units of the inverse of its largest curvature.
+_SAFE_STEP = .25
+_POWER_ITERATIONS = 30
+# Of the proximal map.
+_MAX_ITERATIONS = 50
+
+
+class Ensemble(NamedTuple):
+  """Outputs of an ensemble of finite networks.
+
+  All but the first and the last have the shape of `t`, then that of the outputs
+  on test inputs, `(m, ..., k)`.
+
+  Attributes:
+    t: times, as they were given.
+    mean: average over networks.
+    variance: over networks, of each output.
+    mean_error: standard error of the mean.
+    variance_error: standard error of the variance.
+    n_networks: number of networks.
+  """
+  t: np.ndarray
+  mean: np.ndarray
+  variance: np.ndarray
+  mean_error: np.ndarray
+  variance_error: np.ndarray
+  n_networks: int
+
+
+def _where(condition, params, other):
+  """Arrays of `params` where a tree of Booleans says so, else of `other`."""
+  return jax.tree_util.tree_map(lambda c, p, o: p if c else o, condition,
+                                params, other)
+
+
+def langevin_steps(f, y, prior, moving, temperature: float, batch_size: int):
+  r"""Steps of :math:`d\theta = -\nabla E\,dt + \sqrt{2T}\,dB`.
+
+  A step of the free weight process, which is exact, between halves of a step of
+  Heun's method for the data term. Second order in the size of the step. In this
+  order, the errors of Heun's method and of the splitting cancel at equilibrium
+  when regularisation is weak.
+
+  Args:
+    f: outputs on training data, `f(params, indices)`.
+    y: `[n, ...]`, targets.
+    prior: prior standard deviations, a tree like the parameters.
+    moving: Booleans, a tree like the parameters.
+    temperature: `T`.
+    batch_size: samples in a gradient; 0 is all.
+
+  Returns:
+    `steps(params, key, count, step_size)`.
+  """
+  n = len(y)
+
+  def gradient(params, rows):
+    weight = n / len(rows)
+    loss = lambda params: weight / 2 * jnp.sum((f(params, rows) - y[rows])**2)
+    return jax.grad(loss)(params)
+
+  def learn(params, key, h):
+    rows = (random.choice(key, n, (batch_size,), replace=False) if batch_size
+            else jnp.arange(n))
+    minus = lambda p, g, h: jax.tree_util.tree_map(
+        lambda m, p, g: p - h * g if m else p, moving, p, g)
+    first = gradient(params, rows)
+    second = gradient(minus(params, first, h), rows)
+    return minus(params, jax.tree_util.tree_map(jnp.add, first, second), h / 2)
+
+  def diffuse(params, key, h):
+    return _where(moving, networks.diffuse(params, prior, key, temperature * h),
+                  params)
+
+  def steps(params, key, count, h):
+    # Halves of two steps that meet are one whole step.
+    def step(i, params):
+      learn_key, diffuse_key = random.split(random.fold_in(key, i))
+      params = diffuse(params, diffuse_key, h)
+      return learn(params, learn_key, jnp.where(i == count, h / 2, h))
+
+    return jax.lax.fori_loop(1, count + 1, step,
+                             learn(params, random.fold_in(key, 0), h / 2))
+
+  return steps
+
+
+def proximal_steps(f, y, prior, moving, temperature: float):
+  r"""Steps of the Markov proximal chain, of a strength :math:`\lambda`.
+
+  .. math::
+    P(\theta' | \theta) \propto \exp\Big(-\frac 1{2T} \big[E(\theta') +
+    \frac\lambda 2 |\theta' - \theta|^2\big]\Big)
+
+  A draw is the minimum of the bracket after targets, prior and :math:`\theta`
+  have been displaced by noise. This is exact where the network is linear in
+  its parameters as far as one step goes: for linear models, and as
+  :math:`\lambda` grows. The minimum is found by Gauss-Newton iterations in the
+  space of outputs, by conjugate gradients.
+
+  Args:
+    f: outputs on training data, `f(params, indices)`.
+    y: `[n, ...]`, targets.
+    prior: prior standard deviations, a tree like the parameters.
+    moving: Booleans, a tree like the parameters.
+    temperature: `T`.
+
+  Returns:
+    `steps(params, key, count, step_size)`, where the size of a step is
+    :math:`1 / \lambda`. Parameters are NaN if an iteration does not converge.
+  """
+  rows = jnp.arange(len(y))
+  tree_map = jax.tree_util.tree_map
+
+  def step(params, key, h):
+    parameter_key, target_key = random.split(key)
+    strength = tree_map(lambda s: 1 / h + temperature / s**2, prior)
+    noise = networks.normal(parameter_key, params)
+    center = _where(moving, tree_map(
+        lambda p, a, e: (p / h + jnp.sqrt(2 * temperature * a) * e) / a,
+        params, strength, noise), params)
+    target = y + jnp.sqrt(2 * temperature) * random.normal(
+        target_key, y.shape, y.dtype)
+    weigh = lambda p: tree_map(
+        lambda m, p, a: p / a if m else jnp.zeros_like(p), moving, p, strength)
+
+    def iterate(state):
+      count, params, _ = state
+      out, jvp = jax.linearize(lambda p: f(p, rows), params)
+      transposed = jax.linear_transpose(jvp, params)
+      vjp = lambda v: weigh(transposed(v)[0])
+      right = target - out - jvp(tree_map(jnp.subtract, center, params))
+      a, _ = jax.scipy.sparse.linalg.cg(lambda v: v + jvp(vjp(v)), right,
+                                        tol=jnp.finfo(y.dtype).eps)
+      new = tree_map(jnp.add, center, vjp(a))
+      moved = sum(jnp.sum((p - q)**2) for p, q in zip(
+          *map(jax.tree_util.tree_leaves, (new, params))))
+      return count + 1, new, moved
+
+    size = sum(jnp.sum(p**2) for p in jax.tree_util.tree_leaves(params))
+    tol = (100 * jnp.finfo(y.dtype).eps)**2 * size
+    count, params, moved = jax.lax.while_loop(
+        lambda state: (state[0] < _MAX_ITERATIONS) & (state[2] > tol), iterate,
+        (0, center, jnp.inf))
+    return tree_map(lambda p: jnp.where(moved <= tol, p, jnp.nan), params)
+
+  def steps(params, key, count, h):
+    return jax.lax.fori_loop(
+        0, count, lambda i, p: step(p, random.fold_in(key, i), h), params)
+
+  return steps
+
+
+def largest_curvature(f, y, params, key) -> jax.Array:
+  """Largest eigenvalue of the data term's Gauss-Newton matrix, a bit above."""
+  out, jvp = jax.linearize(lambda p: f(p, jnp.arange(len(y))), params)
+  transposed = jax.linear_transpose(jvp, params)
+  norm = lambda v: jnp.sqrt(jnp.sum(v**2))
+
+  def iterate(_, state):
+    v, _ = state
+    w = jvp(transposed(v / norm(v))[0])
+    return w, norm(w)
+
+  start = random.normal(key, out.shape, out.dtype)
+  return 1.1 * jax.lax.fori_loop(0, _POWER_ITERATIONS, iterate, (start, 0.))[1]
+
+
+class _Block(NamedTuple):
+  """Steps of one call.
+
+  Attributes:
+    count: their number.
+    step: their size.
+    frozen: whether the readout stands still.
+    record: whether outputs are wanted after the last one.
+  """
+  count: int
+  step: float
+  frozen: bool
+  record: bool
+
+
+def _plan(times: np.ndarray, freeze: float, step: float, proximal: bool,
+          hidden_learning: bool) -> list[_Block]:
+  """All blocks of a training run, in units of the loss `E`.
+
+  Args:
+    times: `[T]`, sorted, when outputs are wanted.
+    freeze: when the readout stops.
+    step: largest step; that of the proximal chain.
+    proximal: whether all steps must be of this size.
+    hidden_learning: whether the others go on learning then.
+
+  Returns:
+    As many with `record` as there are times.
+  """
+  plan, now = [], 0.
+  stops = np.unique(np.append(times, freeze))
+  for stop in stops[stops <= times[-1]]:
+    duration, frozen = stop - now, now >= freeze
+    free = frozen and not hidden_learning
+    count = int(np.ceil(duration / step * (1 - 1e-12)))
+    if proximal and not free:
+      count = int(np.rint(duration / step))
+      if not np.isclose(count * step, duration, rtol=1e-6, atol=1e-6 * step):
+        raise ValueError('Times of the proximal chain must be multiples of '
+                         f'`step_size`, but {stop / step} steps were asked '
+                         'for.')
+    # Without data, a step of any size is exact.
+    count = min(count, 1) if free else count
+    size = duration / max(count, 1)
+    counts = [_BLOCK] * (count // _BLOCK) + [count % _BLOCK]
+    blocks = [_Block(c, size, frozen, False) for c in counts if c]
+    plan += blocks + [_Block(0, 0., frozen, True)] * int(np.sum(times == stop))
+    now = stop
+  return plan
+
+
+class _Network:
+  """Networks of one kind, side by side: arrays have an axis of networks."""
+
+  def __init__(self, init_fn, apply_fn, x, y, temperature, prior_std, readout,
+               proximal, batch_size):
+    self._init, self._apply = networks.canonicalize(init_fn, apply_fn)
+    self._x, self._y = x, y
+    self._temperature = temperature
+    self._proximal, self._batch_size = proximal, batch_size
+    key = random.PRNGKey(0)
+    params, rest = jax.eval_shape(self._init, key, x)
+    self._prior = networks.prior(init_fn, prior_std, params)
+    self._readout = readout
+    if readout is None:
+      self._readout = getattr(init_fn, 'readout', None)
+    shape = jax.eval_shape(self._apply, params, rest, x).shape
+    if shape != y.shape:
+      raise ValueError('`y_train` must have the shape of the outputs, '
+                       f'{shape}, got {y.shape}.')
+    self.draw = jax.jit(jax.vmap(lambda key: self._init(key, x)))
+    self.outputs = jax.jit(jax.vmap(self._apply, (0, 0, None)))
+    self.learn = jax.jit(jax.vmap(
+        functools.partial(self._advance, frozen=False, free=False),
+        (0, 0, 0, None, None)))
+    self.drift = {free: jax.jit(jax.vmap(
+        functools.partial(self._advance, frozen=True, free=free),
+        (0, 0, 0, None, None))) for free in (False, True)}
+    self.curvature = jax.jit(self._curvature)
+
+  def _moving(self, frozen: bool):
+    if not frozen:
+      return jax.tree_util.tree_map(lambda _: True, self._prior)
+    structures = [jax.tree_util.tree_structure(t)
+                  for t in (self._prior, self._readout)]
+    if structures[0] != structures[1]:
+      raise ValueError(
+          '`t_freeze` needs to know the readout: pass `readout`, a tree of '
+          f'Booleans like the parameters, {structures[0]}. Only networks of '
+          '`nt_ndk.stax` that end in one layer of weights know their own.')
+    return jax.tree_util.tree_map(lambda r: not r, self._readout)
+
+  def _on_rows(self, rest):
+    return lambda params, rows: self._apply(
+        params, rest, jax.tree_util.tree_map(lambda a: a[rows], self._x))
+
+  def _advance(self, params, rest, key, count, step, frozen, free):
+    moving = self._moving(frozen)
+    if free:
+      moved = networks.diffuse(params, self._prior, key,
+                               self._temperature * step)
+      return _where(moving, moved, params)
+    args = (self._on_rows(rest), self._y, self._prior, moving,
+            self._temperature)
+    steps = (proximal_steps(*args) if self._proximal else
+             langevin_steps(*args, self._batch_size))
+    return steps(params, key, count, step)
+
+  def _curvature(self, key):
+    """The largest, at initialisation and under the prior."""
+    params, rest = self._init(key, self._x)
+    late = networks.diffuse(params, self._prior, key, 50 * max(
+        s**2 for s in jax.tree_util.tree_leaves(self._prior)))
+    return jnp.maximum(*(
+        largest_curvature(self._on_rows(rest), self._y, p, key)
+        for p in (params, late)))
+
+  def bytes_for_one(self) -> int:
+    """Memory that one network takes while it learns."""
+    keys = random.split(random.PRNGKey(0), 1)
+    state = jax.eval_shape(self.draw, keys)
+    memory = self.learn.lower(*state, keys, 1, .1).compile().memory_analysis()
+    return memory.temp_size_in_bytes + 2 * memory.output_size_in_bytes
+
+
+def markov_proximal_ensemble(
+    init_fn,
+    apply_fn,
+    x_train,
+    y_train,
+    temperature: float,
+    learning_rate: float = 1.,
+    *,
+    loss: str = 'mean',
+    prior_std: Any = None,
+    step_size: Optional[float] = None,
+    proximal: bool = False,
+    batch_size: int = 0,
+    readout: Any = None,
+    max_bytes: int = 2**30,
+    progress: bool = False):
+  r"""Returns a function that trains an ensemble by Markov proximal learning.
+
+  Each network of the ensemble is drawn by `init_fn` and then moves by Langevin
+  dynamics,
+
+  .. math::
+    d\theta = -\nabla_\theta E\, dt + \sqrt{2T}\, dB, \quad
+    E = \frac 12 \sum_{\mu, c} (f_c(x_\mu; \theta) - y_{\mu c})^2 +
+    \frac T2 \sum_i \frac{\theta_i^2}{s_i^2},
+
+  to which Markov proximal learning tends for a large strength :math:`\lambda`
+  (Avidan, Li and Sompolinsky, arXiv:2309.04522, section 2.1). As the width
+  grows, mean and variance over networks become those of
+  :func:`nt_ndk.predict.markov_proximal_mse_ensemble` with the same arguments.
+
+  Noise and regularisation are integrated exactly, so that the size of a step is
+  limited by the data term only. Means and variances have an error of the second
+  order in `step_size`.
+
+  Args:
+    init_fn:
+      function of :mod:`nt_ndk.stax` or the like, `init_fn(key, input_shape)`;
+      or the `init` of a `flax.linen` module; or, without `apply_fn`, a function
+      of `flax.nnx.Rngs` that makes a `flax.nnx` module.
+
+    apply_fn:
+      `apply_fn(params, x)`; or the `apply` of the same module; or `None`.
+
+    x_train:
+      training inputs, `(n, ...)`.
+
+    y_train:
+      targets, `(n, ..., k)`, of the shape of the outputs.
+
+    temperature:
+      :math:`T`, number that is not negative. 0 is gradient descent.
+
+    learning_rate:
+      positive number, factor of all times.
+
+    loss:
+      "mean" measures time as Neural Tangents does, whose loss is the mean: a
+      time `t` is `t * learning_rate / y_train.size` in the equation above.
+      "sum" leaves out the division.
+
+    prior_std:
+      :math:`s`: a number, or a tree with a number for each array of
+      parameters. `None` reads those of a network of :mod:`nt_ndk.stax`.
+
+    step_size:
+      largest step, in the units of time. `None` is a quarter of the inverse of
+      the largest curvature of the data term, in random networks at
+      initialisation and under the prior.
+
+    proximal:
+      whether to take steps of the proximal chain itself, of the strength
+      :math:`\lambda` that is the inverse of `step_size` (in the units of the
+      equation). A step draws from the chain exactly where the network is linear
+      in its parameters as far as a step goes.
+
+    batch_size:
+      number of samples in a minibatch, drawn anew for each step; 0 is all.
+
+    readout:
+      Booleans, a tree like the parameters: those that stop at `t_freeze`.
+      `None` is the last layer of a network of :mod:`nt_ndk.stax`.
+
+    max_bytes:
+      memory that networks trained side by side may take. One network is the
+      least.
+
+    progress:
+      whether to show a progress bar.
+
+  Returns:
+    A function `ensemble_fn(key, n_networks, t, x_test=None, t_freeze=None,
+    hidden_learning=False, checkpoint=None)` that returns an `Ensemble`. Times
+    `t` are an array of any shape. Outputs are those on `x_test`, or else on
+    `x_train`. From `t_freeze` on the readout is frozen, and with
+    `hidden_learning=False` all other parameters move without data
+    (representational drift). A network depends on `key` and its number alone,
+    whatever the memory. `checkpoint` is the path of a file that is written
+    while networks are trained, and from which the same call goes on after it
+    was killed, to the same numbers bit for bit.
+
+  Raises:
+    ValueError: if an argument is out of range, a step is too large, outputs do
+      not have the shape of targets, or a checkpoint is of another problem.
+    FloatingPointError: if a network diverges, or the minimum of a proximal step
+      is not found.
+
+  Example:
+    >>> from jax import random
+    >>> import jax.numpy as jnp
+    >>> from nt_ndk import langevin, stax
+    >>> #
+    >>> init_fn, apply_fn, _ = stax.serial(
+    >>>     stax.Dense(64, W_prior_std=.8), stax.Relu(), stax.Dense(1))
+    >>> x = random.normal(random.PRNGKey(1), (4, 3))
+    >>> y = jnp.sign(x[:, :1])
+    >>> ensemble_fn = langevin.markov_proximal_ensemble(
+    >>>     init_fn, apply_fn, x, y, temperature=.1)
+    >>> ensemble = ensemble_fn(random.PRNGKey(0), 10, t=jnp.array([1., 10.]))
+    >>> z = ensemble.mean / ensemble.mean_error
+  """
+  arguments.check_number('temperature', temperature, 0., strict=False)
+  arguments.check_number('learning_rate', learning_rate, 0., strict=True)
+  arguments.check_number('max_bytes', max_bytes, 0., strict=True)
+  if step_size is not None:
+    arguments.check_number('step_size', step_size, 0., strict=True)
+  elif proximal:
+    raise ValueError('`proximal=True` needs a `step_size`, the inverse of the '
+                     'strength of the chain.')
+  arguments.check_data(x_train, y_train)
+  n = len(y_train)
+  if loss not in ('mean', 'sum'):
+    raise ValueError(f'`loss` must be "mean" or "sum", got {loss!r}.')
+  if not 0 <= batch_size <= n or (proximal and batch_size):
+    raise ValueError(
+        f'`batch_size` must be between 0 and the number of samples, {n}, and 0 '
+        f'for proximal steps, got {batch_size}.')
+  rate = learning_rate / (np.size(y_train) if loss == 'mean' else 1)
+  x_train, y_train = jax.tree_util.tree_map(jnp.asarray, (x_train, y_train))
+  network = _Network(init_fn, apply_fn, x_train, y_train, temperature,
+                     prior_std, readout, proximal, batch_size)
+
+  @functools.lru_cache(maxsize=1)
+  def largest_step() -> float:
+    if proximal:
+      return rate * step_size
+    curvature = max(float(network.curvature(random.PRNGKey(i)))
+                    for i in range(2))
+    if step_size is None:
+      return _SAFE_STEP / curvature
+    if rate * step_size * curvature > 1:
+      raise ValueError(
+          f'`step_size` must be at most {1 / (rate * curvature):.2g}, the '
+          'inverse of the largest curvature of the data term, got '
+          f'{step_size:g}. `None` is a quarter of it.')
+    return rate * step_size
+
+  def ensemble_fn(key, n_networks: int, t, x_test=None,
+                  t_freeze: Optional[float] = None,
+                  hidden_learning: bool = False,
+                  checkpoint: Optional[str] = None) -> Ensemble:
+    if n_networks < 2:
+      raise ValueError(f'`n_networks` must be at least 2, got {n_networks}.')
+    t = arguments.canonicalize_finite_time(t)
+    freeze = np.inf
+    if t_freeze is not None:
+      arguments.check_number('t_freeze', t_freeze, 0., strict=False)
+      freeze = rate * t_freeze
+    if x_test is None:
+      x_test = x_train
+    arguments.check_test_data(x_test, x_train)
+    plan = _plan(rate * np.sort(t.ravel()), freeze, largest_step(), proximal,
+                 hidden_learning)
+    file = Checkpoint(checkpoint, (
+        x_train, y_train, x_test, jax.random.key_data(key), n_networks, plan,
+        temperature, hidden_learning, batch_size, proximal))
+    moments = _train(network, key, n_networks, plan, x_test, hidden_learning,
+                     max_bytes, file, progress)
+    # Back from sorted times.
+    place = np.argsort(np.argsort(t.ravel(), kind='stable'), kind='stable')
+    pick = lambda a: a[place].reshape(t.shape + a.shape[1:])
+    return Ensemble(t, pick(moments.mean), pick(moments.variance),
+                    pick(moments.mean_error), pick(moments.variance_error),
+                    n_networks)
+
+  return ensemble_fn
+
+
+def _train(network: _Network, key, n_networks: int, plan: list[_Block], x_test,
+           hidden_learning: bool, max_bytes: int, file: Checkpoint,
+           progress: bool) -> Moments:
+  """Moments of outputs, `[T, ...]`, over all networks."""
+  state = file.load()
+  if state is None:
+    size = int(np.clip(max_bytes // network.bytes_for_one(), 1, n_networks))
+    # Parts of equal size, for which one program is enough.
+    size = -(-n_networks // -(-n_networks // size))
+    state = dict(size=size, first=0, block=0, params={}, outputs={},
+                 moments=None)
+  size, moments = state['size'], state['moments']
+  if moments is not None:
+    moments = Moments(**moments)
+  bar = Bar(progress, 'Networks', n_networks)
+  for first in range(state['first'], n_networks, size):
+    keys = jax.vmap(random.fold_in, (None, 0))(key, first + jnp.arange(size))
+    params, rest = network.draw(keys)
+    outputs, start = [], 0
+    if first == state['first'] and state['block']:
+      # Goes on where an earlier run was killed.
+      start = state['block']
+      tree = jax.tree_util.tree_structure(params)
+      params = tree.unflatten(
+          [jnp.asarray(state['params'][str(i)]) for i in range(tree.num_leaves)])
+      outputs = [state['outputs'][str(i)] for i in range(len(state['outputs']))]
+    for i, block in enumerate(plan[start:], start):
+      if block.record:
+        outputs.append(np.asarray(network.outputs(params, rest, x_test)))
+        if not np.all(np.isfinite(outputs[-1])):
+          raise FloatingPointError(
+              'A network diverged, or the minimum of a proximal step was not '
+              'found. Take a smaller `step_size`.')
+      else:
+        advance = (network.drift[not hidden_learning] if block.frozen else
+                   network.learn)
+        params = advance(
+            params, rest, jax.vmap(random.fold_in, (0, None))(keys, i + 1),
+            block.count, block.step)
+      bar.to(first + size * (i + 1) / len(plan))
+      number = lambda arrays: {str(i): np.asarray(a)
+                               for i, a in enumerate(arrays)}
+      file.keep(dict(
+          size=size, first=first, block=i + 1, outputs=number(outputs),
+          params=number(jax.tree_util.tree_leaves(params)),
+          moments=moments and moments._asdict()))
+    used = min(size, n_networks - first)
+    part = Moments.of(np.stack(outputs, 1)[:used])
+    moments = part if moments is None else moments.joined(part)
+  bar.close()
+  file.keep(dict(size=size, first=n_networks, block=0, params={}, outputs={},
+                 moments=moments._asdict()), force=True)
+  return moments

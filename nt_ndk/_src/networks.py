@@ -1,0 +1,92 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Finite networks, of `stax` or Flax: how to draw and to apply them."""
+
+from flax import linen as nn
+from flax import nnx
+import jax
+from jax import random
+import jax.numpy as jnp
+
+from nt_ndk._src import layers
+from nt_ndk._src.weight_process import WeightProcess
+
+
+def canonicalize(init_fn, apply_fn):
+  """Functions `init(key, x)`, with parameters apart from the rest of a state.
+
+  Args:
+    init_fn: of `stax`; the `init` of a `flax.linen` module; or a function of
+      `flax.nnx.Rngs` that makes a `flax.nnx` module.
+    apply_fn: of `stax`; the `apply` of the same module; or `None`.
+
+  Returns:
+    `init(key, x)`, which returns parameters and the rest, and
+    `apply(parameters, rest, x, **kwargs)`.
+  """
+  if isinstance(getattr(init_fn, '__self__', None), nn.Module):
+    def init(key, x):
+      variables = dict(init_fn(key, x))
+      return variables.pop('params'), variables
+
+    def apply(params, rest, x, rng=None, **kwargs):
+      rngs = None if rng is None else dict(dropout=rng)
+      return apply_fn({'params': params, **rest}, x, rngs=rngs, **kwargs)
+  elif apply_fn is None:
+    def init(key, x):
+      del x
+      graph, params, rest = nnx.split(init_fn(nnx.Rngs(key)), nnx.Param, ...)
+      return params, (graph, rest)
+
+    def apply(params, rest, x, **kwargs):
+      graph, rest = rest
+      return nnx.merge(graph, params, rest)(x, **kwargs)
+  else:
+    def init(key, x):
+      return init_fn(key, jax.tree_util.tree_map(jnp.shape, x))[1], None
+
+    def apply(params, rest, x, **kwargs):
+      del rest
+      return apply_fn(params, x, **kwargs)
+
+  return init, apply
+
+
+def prior(init_fn, prior_std, params):
+  """Prior standard deviation of every array of parameters, a tree like them."""
+  if prior_std is None:
+    prior_std = getattr(init_fn, 'prior_std', None)
+    if prior_std is None:
+      raise ValueError(
+          '`prior_std` is needed: a number, or a tree of numbers like the '
+          'parameters of the network. Only networks of `nt_ndk.stax` know '
+          'their own.')
+  if jax.tree_util.all_leaves([prior_std]):
+    prior_std = jax.tree_util.tree_map(lambda _: prior_std, params)
+  structures = [jax.tree_util.tree_structure(t) for t in (params, prior_std)]
+  if structures[0] != structures[1]:
+    raise ValueError(
+        '`prior_std` must be a number or a tree with a number for each array '
+        f'of parameters, {structures[0]}, got {structures[1]}. Layers of '
+        "Neural Tangents with weights do not know theirs: use `nt_ndk.stax`'s, "
+        'or pass `prior_std`.')
+  for std in jax.tree_util.tree_leaves(prior_std):
+    layers.check_stds(prior_std=std)
+  return prior_std
+
+
+def normal(key, params):
+  """Standard normal variables, a tree like parameters."""
+  leaves, tree = jax.tree_util.tree_flatten(params)
+  return tree.unflatten([random.normal(k, p.shape, p.dtype) for k, p in
+                         zip(random.split(key, len(leaves)), leaves)])
+
+
+def diffuse(params, prior_std, key, tau):
+  """Parameters after a diffusion time `tau` of the free weight process."""
+  def move(p, s, noise):
+    process = WeightProcess(0., s)
+    return (process.response(tau, 0.) * p +
+            jnp.sqrt(process.variance(tau)) * noise)
+
+  return jax.tree_util.tree_map(move, params, prior_std, normal(key, params))
