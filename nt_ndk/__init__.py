@@ -25,6 +25,7 @@ from neural_tangents import monte_carlo_kernel_fn
 from neural_tangents import NtkImplementation
 from neural_tangents import taylor_expand
 
+from nt_ndk import empirical
 from nt_ndk import langevin
 from nt_ndk import monte_carlo
 from nt_ndk import predict

@@ -5,7 +5,7 @@
 import hashlib
 import os
 import time
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from flax import serialization
 import jax
@@ -49,14 +49,14 @@ class Checkpoint:
           'path.')
     return state
 
-  def keep(self, state: dict[str, Any], force: bool = False):
-    """Keeps arrays, unless others were kept a moment ago."""
+  def keep(self, state: Callable[[], dict[str, Any]], force: bool = False):
+    """Keeps the arrays that `state` returns, if some time has passed."""
     if self._path is None or (
         not force and time.monotonic() - self._last < _EVERY):
       return
     temporary = f'{self._path}.{os.getpid()}'
     with open(temporary, 'wb') as f:
       f.write(serialization.msgpack_serialize(
-          {'problem': self._problem, **state}))
+          {'problem': self._problem, **state()}))
     os.replace(temporary, self._path)
     self._last = time.monotonic()

@@ -6,17 +6,21 @@ Two ways to move the parameters of a network, both at temperature `T` and for
 the squared loss, and the ensemble that learns by them.
 """
 
+import collections
 import functools
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Union
 
 import jax
 from jax import random
 import jax.numpy as jnp
+import neural_tangents as nt
 import numpy as np
 
 from nt_ndk._src import arguments
+from nt_ndk._src import empirical
 from nt_ndk._src import networks
 from nt_ndk._src.checkpoint import Checkpoint
+from nt_ndk._src.moments import Estimate
 from nt_ndk._src.moments import Moments
 from nt_ndk._src.progress import Bar
 
@@ -307,6 +311,30 @@ class _Network:
         largest_curvature(self._on_rows(rest), self._y, p, key)
         for p in (params, late)))
 
+  @staticmethod
+  def keys(key, numbers):
+    """A key for every number, or for every one of several keys."""
+    axes = (None, 0) if np.ndim(numbers) else (0, None)
+    return jax.vmap(random.fold_in, axes)(key, numbers)
+
+  def two_time_kernel(self, x1, x2, get):
+    """Function of parameters at two times, the rest, and both times."""
+    kernel = empirical.response_weighted(
+        self._apply, (-1,), None, nt.NtkImplementation.NTK_VECTOR_PRODUCTS)
+
+    @jax.jit
+    def on_all(params1, params2, rest, times):
+      return jax.lax.map(lambda args: kernel(
+          x1, x2, get, *args, self._prior, times), (params1, params2, rest))
+
+    return on_all
+
+  def fingerprint(self, key):
+    """What tells this kind of network, and its learning, from others."""
+    params, rest = self.draw(self.keys(key, np.arange(1)))
+    return (self._y, self.outputs(params, rest, self._x), params, self._prior,
+            self._temperature, self._proximal, self._batch_size)
+
   def bytes_for_one(self) -> int:
     """Memory that one network takes while it learns."""
     keys = random.split(random.PRNGKey(0), 1)
@@ -416,6 +444,12 @@ def markov_proximal_ensemble(
     while networks are trained, and from which the same call goes on after it
     was killed, to the same numbers bit for bit.
 
+    `ensemble_fn.two_time_kernel_fn(key, n_networks, t1, t2, x1, x2=None,
+    get=None, checkpoint=None)` trains the same networks and returns their
+    kernels between times `t1`, at `x1`, and `t2`, at `x2`: an `Estimate` of
+    "nngp", "ndk" or both, with the shape of the times, then `(n1, n2)`. See
+    :func:`nt_ndk.empirical.two_time_kernel_fn`.
+
   Raises:
     ValueError: if an argument is out of range, a step is too large, outputs do
       not have the shape of targets, or a checkpoint is of another problem.
@@ -472,87 +506,154 @@ def markov_proximal_ensemble(
           f'{step_size:g}. `None` is a quarter of it.')
     return rate * step_size
 
+  def run(key, n_networks, t, observer, freeze=np.inf, hidden_learning=False,
+          checkpoint=None):
+    """Moments of what is observed at times `t`, `[T]`, which are sorted."""
+    if n_networks < 2:
+      raise ValueError(f'`n_networks` must be at least 2, got {n_networks}.')
+    plan = _plan(rate * t, rate * freeze, largest_step(), proximal,
+                 hidden_learning)
+    file = Checkpoint(checkpoint, (
+        network.fingerprint(key), jax.random.key_data(key), n_networks, plan,
+        hidden_learning, observer.inputs))
+    return _train(network, key, n_networks, plan, observer, hidden_learning,
+                  max_bytes, file, progress)
+
   def ensemble_fn(key, n_networks: int, t, x_test=None,
                   t_freeze: Optional[float] = None,
                   hidden_learning: bool = False,
                   checkpoint: Optional[str] = None) -> Ensemble:
-    if n_networks < 2:
-      raise ValueError(f'`n_networks` must be at least 2, got {n_networks}.')
     t = arguments.canonicalize_finite_time(t)
-    freeze = np.inf
     if t_freeze is not None:
       arguments.check_number('t_freeze', t_freeze, 0., strict=False)
-      freeze = rate * t_freeze
     if x_test is None:
       x_test = x_train
     arguments.check_test_data(x_test, x_train)
-    plan = _plan(rate * np.sort(t.ravel()), freeze, largest_step(), proximal,
-                 hidden_learning)
-    file = Checkpoint(checkpoint, (
-        x_train, y_train, x_test, jax.random.key_data(key), n_networks, plan,
-        temperature, hidden_learning, batch_size, proximal))
-    moments = _train(network, key, n_networks, plan, x_test, hidden_learning,
-                     max_bytes, file, progress)
-    # Back from sorted times.
-    place = np.argsort(np.argsort(t.ravel(), kind='stable'), kind='stable')
-    pick = lambda a: a[place].reshape(t.shape + a.shape[1:])
+    times, place = np.unique(t, return_inverse=True)
+    moments = run(key, n_networks, times, _Outputs(network, x_test),
+                  np.inf if t_freeze is None else t_freeze, hidden_learning,
+                  checkpoint)
+    pick = lambda a: a[place.reshape(t.shape)]
     return Ensemble(t, pick(moments.mean), pick(moments.variance),
                     pick(moments.mean_error), pick(moments.variance_error),
                     n_networks)
 
+  def kernel_fn(key, n_networks: int, t1, t2, x1, x2=None,
+                get: Union[None, str, tuple[str, ...]] = None,
+                checkpoint: Optional[str] = None):
+    t1, t2 = arguments.canonicalize_two_times(t1, t2)
+    names = empirical.canonicalize_get(get)
+    x2 = x1 if x2 is None else x2
+    for x in (x1, x2):
+      arguments.check_test_data(x, x_train)
+    times, place = np.unique(np.stack([t1, t2]), return_inverse=True)
+    place = place.reshape((2, -1))
+    moments = run(
+        key, n_networks, times,
+        _Kernels(network, x1, x2, names, temperature * rate * times, place),
+        checkpoint=checkpoint)
+    pick = lambda a: a.reshape(t1.shape + a.shape[1:])
+    out = [Estimate(pick(mean), pick(error)) for mean, error in zip(
+        np.moveaxis(moments.mean, 1, 0), np.moveaxis(moments.mean_error, 1, 0))]
+    if isinstance(get, str):
+      return out[0]
+    return collections.namedtuple('EnsembleKernel', names)(*out)
+
+  ensemble_fn.two_time_kernel_fn = kernel_fn
   return ensemble_fn
 
 
-def _train(network: _Network, key, n_networks: int, plan: list[_Block], x_test,
-           hidden_learning: bool, max_bytes: int, file: Checkpoint,
+class _Outputs:
+  """Observes outputs on test inputs."""
+
+  def __init__(self, network: _Network, x):
+    self.inputs = x
+    self.observe = lambda params, rest: np.asarray(
+        network.outputs(params, rest, x))
+
+  def samples(self, observed, rest) -> np.ndarray:
+    del rest
+    return np.stack(observed, 1)
+
+
+class _Kernels:
+  """Observes parameters, of which kernels between two times are made."""
+
+  def __init__(self, network: _Network, x1, x2, get, tau, place):
+    self.inputs = x1, x2
+    self.observe = lambda params, rest: jax.tree_util.tree_map(np.asarray,
+                                                               params)
+    self._tau, self._place = tau, place
+    self._kernel = network.two_time_kernel(x1, x2, get)
+
+  def samples(self, observed, rest) -> np.ndarray:
+    return np.stack([np.stack(self._kernel(
+        observed[i], observed[j], rest, (self._tau[i], self._tau[j])), 1)
+                     for i, j in self._place.T], 1)
+
+
+def _train(network: _Network, key, n_networks: int, plan: list[_Block],
+           observer, hidden_learning: bool, max_bytes: int, file: Checkpoint,
            progress: bool) -> Moments:
-  """Moments of outputs, `[T, ...]`, over all networks."""
+  """Moments, over all networks, of what an observer makes of records."""
   state = file.load()
   if state is None:
     size = int(np.clip(max_bytes // network.bytes_for_one(), 1, n_networks))
     # Parts of equal size, for which one program is enough.
     size = -(-n_networks // -(-n_networks // size))
-    state = dict(size=size, first=0, block=0, params={}, outputs={},
+    state = dict(size=size, first=0, block=0, params={}, observed={},
                  moments=None)
   size, moments = state['size'], state['moments']
   if moments is not None:
     moments = Moments(**moments)
   bar = Bar(progress, 'Networks', n_networks)
   for first in range(state['first'], n_networks, size):
-    keys = jax.vmap(random.fold_in, (None, 0))(key, first + jnp.arange(size))
+    keys = network.keys(key, first + np.arange(size))
     params, rest = network.draw(keys)
-    outputs, start = [], 0
+    observed, start = [], 0
     if first == state['first'] and state['block']:
       # Goes on where an earlier run was killed.
       start = state['block']
-      tree = jax.tree_util.tree_structure(params)
-      params = tree.unflatten(
-          [jnp.asarray(state['params'][str(i)]) for i in range(tree.num_leaves)])
-      outputs = [state['outputs'][str(i)] for i in range(len(state['outputs']))]
+      record = jax.tree_util.tree_structure(observer.observe(params, rest))
+      params = _from_numbered(state['params'],
+                              jax.tree_util.tree_structure(params))[0]
+      observed = _from_numbered(state['observed'], record)
     for i, block in enumerate(plan[start:], start):
       if block.record:
-        outputs.append(np.asarray(network.outputs(params, rest, x_test)))
-        if not np.all(np.isfinite(outputs[-1])):
-          raise FloatingPointError(
-              'A network diverged, or the minimum of a proximal step was not '
-              'found. Take a smaller `step_size`.')
+        observed.append(observer.observe(params, rest))
+        _check_finite(observed[-1])
       else:
         advance = (network.drift[not hidden_learning] if block.frozen else
                    network.learn)
-        params = advance(
-            params, rest, jax.vmap(random.fold_in, (0, None))(keys, i + 1),
-            block.count, block.step)
+        params = advance(params, rest, network.keys(keys, i), block.count,
+                         block.step)
       bar.to(first + size * (i + 1) / len(plan))
-      number = lambda arrays: {str(i): np.asarray(a)
-                               for i, a in enumerate(arrays)}
-      file.keep(dict(
-          size=size, first=first, block=i + 1, outputs=number(outputs),
-          params=number(jax.tree_util.tree_leaves(params)),
-          moments=moments and moments._asdict()))
-    used = min(size, n_networks - first)
-    part = Moments.of(np.stack(outputs, 1)[:used])
+      file.keep(lambda: dict(  # pylint: disable=cell-var-from-loop
+          size=size, first=first, block=i + 1, observed=_numbered(observed),
+          params=_numbered(params), moments=moments and moments._asdict()))
+    part = Moments.of(observer.samples(observed, rest)[:n_networks - first])
     moments = part if moments is None else moments.joined(part)
   bar.close()
-  file.keep(dict(size=size, first=n_networks, block=0, params={}, outputs={},
-                 moments=moments._asdict()), force=True)
+  file.keep(lambda: dict(size=size, first=n_networks, block=0, params={},
+                         observed={}, moments=moments._asdict()), force=True)
   return moments
+
+
+def _check_finite(tree):
+  if not all(np.all(np.isfinite(a)) for a in jax.tree_util.tree_leaves(tree)):
+    raise FloatingPointError(
+        'A network diverged, or the minimum of a proximal step was not found. '
+        'Take a smaller `step_size`.')
+
+
+def _numbered(tree) -> dict[str, np.ndarray]:
+  """Arrays of a tree, as a file keeps them."""
+  return {str(i): np.asarray(a)
+          for i, a in enumerate(jax.tree_util.tree_leaves(tree))}
+
+
+def _from_numbered(arrays: dict[str, np.ndarray], tree) -> list[Any]:
+  """Trees of one structure, from the arrays of all of them."""
+  arrays = [arrays[str(i)] for i in range(len(arrays))]
+  n = tree.num_leaves
+  return [tree.unflatten(arrays[i:i + n]) for i in range(0, len(arrays), n)]

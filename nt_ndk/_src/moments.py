@@ -7,6 +7,17 @@ from typing import NamedTuple
 import numpy as np
 
 
+class Estimate(NamedTuple):
+  """A Monte Carlo estimate.
+
+  Attributes:
+    mean: average over networks.
+    standard_error: of the mean, from the spread of the networks; same shape.
+  """
+  mean: np.ndarray
+  standard_error: np.ndarray
+
+
 class Moments(NamedTuple):
   """Central moments of a number of samples, one array each.
 

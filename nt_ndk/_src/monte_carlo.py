@@ -4,29 +4,16 @@
 
 import collections
 import functools
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, Union
 
 import jax
 from jax import random
 import jax.numpy as jnp
 import neural_tangents as nt
 
-from nt_ndk._src import layers
+from nt_ndk._src import empirical
 from nt_ndk._src import networks
-from nt_ndk._src.weight_process import WeightProcess
-
-_GET = ('nngp', 'ndk')
-
-
-class Estimate(NamedTuple):
-  """A Monte Carlo estimate.
-
-  Attributes:
-    mean: average over networks.
-    standard_error: of the mean, from the spread of the networks; same shape.
-  """
-  mean: jax.Array
-  standard_error: jax.Array
+from nt_ndk._src.moments import Estimate
 
 
 def two_time_kernel_fn(
@@ -129,41 +116,27 @@ def two_time_kernel_fn(
     raise ValueError(f'`n_samples` must be at least 2, got {n_samples}.')
   init, apply = networks.canonicalize(init_fn, apply_fn)
 
-  def displaced(shift, x, state, **kwargs):
-    """The network where parameters are moved by `shift` times a weight."""
-    params, root, rest = state
-    params = jax.tree_util.tree_map(lambda p, r, d: p + r * d, params, root,
-                                    shift)
-    return apply(params, rest, x, **kwargs)
-
-  # A tuple of two belongs to the first and to the second inputs.
-  empirical = nt.empirical_kernel_fn(
-      displaced, trace_axes=trace_axes, vmap_axes=vmap_axes,
-      implementation=implementation)
+  kernel = empirical.response_weighted(apply, trace_axes, vmap_axes,
+                                       implementation)
 
   def free_paths(key, x, tau1, tau2):
-    """Parameters at two times, and the root of their response."""
+    """Parameters at two times, the rest of the state, and the prior."""
     init_key, *keys = random.split(key, 3)
     params, rest = init(init_key, x)
     prior = networks.prior(init_fn, prior_std, params)
     early = networks.diffuse(params, prior, keys[0], jnp.minimum(tau1, tau2))
     late = networks.diffuse(early, prior, keys[1], jnp.abs(tau1 - tau2))
-    root = jax.tree_util.tree_map(
-        lambda s: jnp.sqrt(WeightProcess(0., s).response(tau1, tau2)), prior)
     pick = lambda a, b: jax.tree_util.tree_map(
         lambda p, q: jnp.where(tau1 <= tau2, p, q), a, b)
-    return pick(early, late), pick(late, early), root, rest
+    return pick(early, late), pick(late, early), rest, prior
 
   @functools.partial(jax.jit, static_argnames='get')
   def estimate(x1, x2, tau1, tau2, get, key, kwargs):
     def one(key):
       path_key, rng = random.split(key)
-      theta1, theta2, root, rest = free_paths(path_key, x1, tau1, tau2)
-      still = jax.tree_util.tree_map(jnp.zeros_like, theta1)
-      stock_get = tuple('ntk' if g == 'ndk' else g for g in get)
-      return tuple(empirical(
-          x1, x2, stock_get, still, rng=rng,
-          state=((theta1, root, rest), (theta2, root, rest)), **kwargs))
+      params1, params2, rest, prior = free_paths(path_key, x1, tau1, tau2)
+      return kernel(x1, x2, get, params1, params2, rest, prior, (tau1, tau2),
+                    rng=rng, **kwargs)
 
     def add(carry, key):
       """Welford's update of mean and sum of squares."""
@@ -184,15 +157,8 @@ def two_time_kernel_fn(
 
   def kernel_fn(x1, x2=None, get: Union[None, str, tuple[str, ...]] = None,
                 diffusion_time=(0., 0.), **apply_fn_kwargs):
-    names = _GET if get is None else (get,) if isinstance(get, str) else get
-    names = tuple(name.lower() for name in names)
-    if not names or set(names) - set(_GET) or len(set(names)) < len(names):
-      raise ValueError(f'`get` must be one of {_GET}, or a tuple of these, got '
-                       f'{get!r}.')
-    tau1, tau2 = layers.canonicalize_times(diffusion_time)
-    if tau1.ndim or tau2.ndim:
-      raise ValueError('Monte Carlo kernels have one time for all samples, got '
-                       f'times of shapes {tau1.shape} and {tau2.shape}.')
+    names = empirical.canonicalize_get(get)
+    tau1, tau2 = empirical.canonicalize_times(diffusion_time)
     mean, error = estimate(x1, x1 if x2 is None else x2, tau1, tau2, names, key,
                            apply_fn_kwargs)
     out = [Estimate(*pair) for pair in zip(mean, error)]
