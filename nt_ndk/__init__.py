@@ -27,7 +27,9 @@ from neural_tangents import taylor_expand
 
 from nt_ndk import empirical
 from nt_ndk import langevin
+from nt_ndk import linen
 from nt_ndk import monte_carlo
+from nt_ndk import nnx
 from nt_ndk import predict
 from nt_ndk import stax
 

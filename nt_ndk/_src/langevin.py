@@ -254,9 +254,8 @@ class _Network:
     self._x, self._y = x, y
     self._temperature = temperature
     self._proximal, self._batch_size = proximal, batch_size
-    key = random.PRNGKey(0)
-    params, rest = jax.eval_shape(self._init, key, x)
-    self._prior = networks.prior(init_fn, prior_std, params)
+    params, rest = jax.jit(self._init)(random.PRNGKey(0), x)
+    self._prior = networks.prior(init_fn, prior_std, params, rest)
     self._readout = readout
     if readout is None:
       self._readout = getattr(init_fn, 'readout', None)

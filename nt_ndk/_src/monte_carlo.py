@@ -119,22 +119,21 @@ def two_time_kernel_fn(
   kernel = empirical.response_weighted(apply, trace_axes, vmap_axes,
                                        implementation)
 
-  def free_paths(key, x, tau1, tau2):
-    """Parameters at two times, the rest of the state, and the prior."""
+  def free_paths(key, x, prior, tau1, tau2):
+    """Parameters at two times, and the rest of the state."""
     init_key, *keys = random.split(key, 3)
     params, rest = init(init_key, x)
-    prior = networks.prior(init_fn, prior_std, params)
     early = networks.diffuse(params, prior, keys[0], jnp.minimum(tau1, tau2))
     late = networks.diffuse(early, prior, keys[1], jnp.abs(tau1 - tau2))
     pick = lambda a, b: jax.tree_util.tree_map(
         lambda p, q: jnp.where(tau1 <= tau2, p, q), a, b)
-    return pick(early, late), pick(late, early), rest, prior
+    return pick(early, late), pick(late, early), rest
 
   @functools.partial(jax.jit, static_argnames='get')
-  def estimate(x1, x2, tau1, tau2, get, key, kwargs):
+  def estimate(x1, x2, prior, tau1, tau2, get, key, kwargs):
     def one(key):
       path_key, rng = random.split(key)
-      params1, params2, rest, prior = free_paths(path_key, x1, tau1, tau2)
+      params1, params2, rest = free_paths(path_key, x1, prior, tau1, tau2)
       return kernel(x1, x2, get, params1, params2, rest, prior, (tau1, tau2),
                     rng=rng, **kwargs)
 
@@ -159,8 +158,9 @@ def two_time_kernel_fn(
                 diffusion_time=(0., 0.), **apply_fn_kwargs):
     names = empirical.canonicalize_get(get)
     tau1, tau2 = empirical.canonicalize_times(diffusion_time)
-    mean, error = estimate(x1, x1 if x2 is None else x2, tau1, tau2, names, key,
-                           apply_fn_kwargs)
+    prior = networks.prior(init_fn, prior_std, *jax.jit(init)(key, x1))
+    mean, error = estimate(x1, x1 if x2 is None else x2, prior, tau1, tau2,
+                           names, key, apply_fn_kwargs)
     out = [Estimate(*pair) for pair in zip(mean, error)]
     if isinstance(get, str):
       return out[0]

@@ -38,7 +38,8 @@ def canonicalize(init_fn, apply_fn):
       graph, params, rest = nnx.split(init_fn(nnx.Rngs(key)), nnx.Param, ...)
       return params, (graph, rest)
 
-    def apply(params, rest, x, **kwargs):
+    def apply(params, rest, x, rng=None, **kwargs):
+      del rng  # A module of `nnx` has its own.
       graph, rest = rest
       return nnx.merge(graph, params, rest)(x, **kwargs)
   else:
@@ -52,15 +53,27 @@ def canonicalize(init_fn, apply_fn):
   return init, apply
 
 
-def prior(init_fn, prior_std, params):
+def _known_prior(init_fn, params, rest):
+  """What layers of `nt_ndk` say, or `None`."""
+  if isinstance(params, nnx.State):
+    stds = [v.get_metadata().get('prior_std') for v in jax.tree_util.tree_leaves(
+        params, is_leaf=lambda v: hasattr(v, 'get_metadata'))]
+    return (None if None in stds else
+            jax.tree_util.tree_structure(params).unflatten(stds))
+  if isinstance(rest, dict) and 'prior_std' in rest:
+    return jax.tree_util.tree_map(float, rest['prior_std'])
+  return getattr(init_fn, 'prior_std', None)
+
+
+def prior(init_fn, prior_std, params, rest=None):
   """Prior standard deviation of every array of parameters, a tree like them."""
   if prior_std is None:
-    prior_std = getattr(init_fn, 'prior_std', None)
+    prior_std = _known_prior(init_fn, params, rest)
     if prior_std is None:
       raise ValueError(
           '`prior_std` is needed: a number, or a tree of numbers like the '
-          'parameters of the network. Only networks of `nt_ndk.stax` know '
-          'their own.')
+          'parameters of the network. Only networks of `nt_ndk.stax`, '
+          '`nt_ndk.linen` and `nt_ndk.nnx` know their own.')
   if jax.tree_util.all_leaves([prior_std]):
     prior_std = jax.tree_util.tree_map(lambda _: prior_std, params)
   structures = [jax.tree_util.tree_structure(t) for t in (params, prior_std)]
@@ -68,8 +81,8 @@ def prior(init_fn, prior_std, params):
     raise ValueError(
         '`prior_std` must be a number or a tree with a number for each array '
         f'of parameters, {structures[0]}, got {structures[1]}. Layers of '
-        "Neural Tangents with weights do not know theirs: use `nt_ndk.stax`'s, "
-        'or pass `prior_std`.')
+        'Neural Tangents or Flax with weights do not know theirs: use those of '
+        '`nt_ndk`, or pass `prior_std`.')
   for std in jax.tree_util.tree_leaves(prior_std):
     layers.check_stds(prior_std=std)
   return prior_std

@@ -40,7 +40,7 @@ _ENOUGH = .018
 _FAR = 2.5
 # Networks to begin with, and outputs of each. Covariances need many outputs,
 # which cost little; for NDKs few are enough.
-_SIZES = dict(nngp=(100, 256), ndk=(50, 8))
+_SIZES = dict(nngp=(50, 1024), ndk=(50, 8))
 
 
 def width(name):
