@@ -4,8 +4,14 @@
 
 What :mod:`nt_ndk.predict` says of infinitely wide networks,
 :func:`markov_proximal_ensemble` measures on an ensemble of finite ones, made
-with :mod:`nt_ndk.stax` or Flax.
+with :mod:`nt_ndk.stax` or Flax. :func:`compare`, :func:`width_scan` and
+:func:`plot` lay one over the other.
 """
 
+from nt_ndk._src.comparison import compare
+from nt_ndk._src.comparison import Comparison
+from nt_ndk._src.comparison import plot
+from nt_ndk._src.comparison import width_scan
+from nt_ndk._src.comparison import WidthScan
 from nt_ndk._src.langevin import Ensemble
 from nt_ndk._src.langevin import markov_proximal_ensemble

@@ -14,6 +14,7 @@ from flax import nnx
 import jax
 from jax import random
 import jax.numpy as jnp
+import matplotlib
 from nt_ndk import langevin
 from nt_ndk import predict
 from nt_ndk import stax
@@ -23,6 +24,7 @@ import numpy as np
 from scipy import stats
 
 jax.config.update('jax_enable_x64', True)
+matplotlib.use('Agg')
 
 S0, S, W_STD = 1.5, .7, 1.2
 X, Y = jnp.array([[1.3]]), jnp.array([[.8]])
@@ -70,13 +72,17 @@ class LangevinTest(parameterized.TestCase):
       np.testing.assert_allclose(got.mean, want.mean, rtol=1e-12)
 
   def test_second_order(self):
-    # Far from small steps: each output has an error of 0.2%.
+    # The variance has a sampling error of 0.2%.
     t = 8.
     errors = []
+    init_fn, apply_fn, _ = stax.Dense(1, W_STD, W_init_std=S0, W_prior_std=S)
+    mean, variance = closed_form(t)
     for step_size in (.35, .175):
-      ensemble = one_weight(step_size=step_size)(random.PRNGKey(1), 400000, t)
-      mean, variance = closed_form(t)
-      errors.append([ensemble.mean[0, 0] / mean - 1,
+      # Large targets have a precise mean, beside the same variance.
+      ensemble = langevin.markov_proximal_ensemble(
+          init_fn, apply_fn, X, 100. * Y, .3, step_size=step_size)(
+              random.PRNGKey(1), 400000, t)
+      errors.append([ensemble.mean[0, 0] / (100. * mean) - 1,
                      ensemble.variance[0, 0] / variance - 1])
     order = np.log2(np.divide(*errors))
     np.testing.assert_array_less(np.abs(errors[1]), .05)
@@ -89,8 +95,8 @@ class LangevinTest(parameterized.TestCase):
         stax.Dense(1, W_prior_std=.9), stax.Dense(1, 1.2, W_prior_std=1.3))
     y = jnp.array([[1.1]])
     ensemble = langevin.markov_proximal_ensemble(
-        init_fn, apply_fn, X, y, temperature, step_size=.05)(
-            random.PRNGKey(2), 20000, 60.)
+        init_fn, apply_fn, X, y, temperature, step_size=.02)(
+            random.PRNGKey(2), 4000, 60.)
     # Its posterior, integrated over both weights.
     w = np.linspace(-8., 8., 1601)
     v, w = w[:, None], w[None]
@@ -269,6 +275,70 @@ class EnsembleTest(parameterized.TestCase):
     moments = Moments.of(samples)
     np.testing.assert_allclose(np.mean(moments.variance_error),
                                np.std(moments.variance), rtol=.1)
+
+
+class ComparisonTest(parameterized.TestCase):
+
+  def made_up(self, bias, rng, error=1e-3):
+    """An ensemble with a bias of mean and variance, and errors."""
+    shape = 6, 4, 2
+    noisy = lambda value: value + error * rng.normal(size=shape)
+    errors = np.full(shape, error)
+    return langevin.Ensemble(np.arange(6.), noisy(1. + bias), noisy(2. + bias),
+                             errors, errors, 10)
+
+  def test_made_up_ensembles(self):
+    rng = np.random.default_rng(0)
+    widths = np.array([16, 64, 256, 2**16])
+    ensembles = [self.made_up(3. * w**-.8, rng) for w in widths]
+    prediction = np.ones((6, 4, 2)), np.full((6, 4), 2.)
+    for statistic in ('mean', 'variance'):
+      scan = langevin.width_scan(widths, ensembles, prediction, statistic)
+      np.testing.assert_array_equal(scan.resolved, [True, True, True, False])
+      np.testing.assert_allclose(scan.bias[:3], 3. * widths[:3]**-.8, rtol=.02)
+      self.assertAlmostEqual(scan.slope, -.8, delta=.02)
+    right = langevin.compare(self.made_up(0., rng), prediction)
+    for z in (right.mean_z, right.variance_z):
+      self.assertAlmostEqual(np.sqrt(np.mean(z**2)), 1., delta=.25)
+    self.assertIsNone(langevin.compare(ensembles[0], prediction[0]).variance_z)
+
+  def test_finite_width(self):
+    # Corrections of the order of the inverse of the width.
+    x = random.normal(random.PRNGKey(7), (3, 3))
+    y, t = jnp.array([[1.], [-1.], [1.]]), jnp.array([0., 3., 30.])
+    stds = dict(W_init_std=1.5, W_prior_std=1.)
+    make = lambda width: stax.serial(
+        stax.Dense(width, 1.5, **stds), stax.Erf(), stax.Dense(1, **stds))
+    widths = 1, 4
+    ensembles = [langevin.markov_proximal_ensemble(
+        *make(width)[:2], x, y, .3)(random.PRNGKey(width), 6000, t)
+                 for width in widths]
+    prediction = predict.markov_proximal_mse_ensemble(make(1)[2], x, y, .3)(
+        t=t, get='ndk', compute_cov='diag')
+    scan = langevin.width_scan(widths, ensembles, prediction)
+    self.assertTrue(np.all(scan.resolved))
+    self.assertBetween(scan.slope, -1.3, -.4)
+
+  def test_plot(self):
+    ensemble = self.made_up(0., np.random.default_rng(0))
+    axes = langevin.plot(ensemble, (np.ones((6, 4, 2)), np.full((6, 4), 2.)),
+                         labels=('a', 'b', 'c'))
+    for ax, value in zip(axes, (1., 2.)):
+      curves = [l for l in ax.lines if l.get_linestyle() == '-']
+      self.assertLen(curves, 3)
+      for curve in curves:
+        np.testing.assert_array_equal(curve.get_ydata(), value)
+
+  def test_wrong_shapes(self):
+    ensemble = self.made_up(0., np.random.default_rng(0))
+    with self.assertRaisesRegex(ValueError, 'same `t`'):
+      langevin.compare(ensemble, np.ones((5, 4, 2)))
+    with self.assertRaisesRegex(ValueError, 'compute_cov="diag"'):
+      langevin.compare(ensemble, (np.ones((6, 4, 2)), np.ones((6, 4, 4))))
+    with self.assertRaisesRegex(ValueError, 'one ensemble for each'):
+      langevin.width_scan([1, 2], [ensemble], np.ones((6, 4, 2)))
+    with self.assertRaisesRegex(ValueError, 'compute_cov="diag"'):
+      langevin.width_scan([1], [ensemble], np.ones((6, 4, 2)), 'variance')
 
 
 class RefusalsTest(parameterized.TestCase):

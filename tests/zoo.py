@@ -60,10 +60,14 @@ def attention(**kwargs):
                 W_value_prior_std=1.2, W_out_init_std=1.4, W_out_prior_std=.9,
                 W_pos_emb_init_std=.6, W_pos_emb_prior_std=1.2, b_init_std=.5,
                 b_prior_std=1.3)
+    heads = 2
     if not kwargs.get('linear_scaling', True):
       stds.update(W_query_init_std=.8, W_query_prior_std=1.2)
+      # Each head has random attention, over which many average.
+      heads = width // 2
     layer = stax.GlobalSelfAttention(
-        2 * width, n_chan_key=4 * width, n_chan_val=width, n_heads=2, b_std=.2,
+        2 * width, n_chan_key=8 * width // heads,
+        n_chan_val=2 * width // heads, n_heads=heads, b_std=.2,
         W_pos_emb_std=.9, **stds, **kwargs)
     return stax.serial(
         conv(8 * width, filter_shape=(1, 1)), stax.Relu(), layer, stax.Relu(),

@@ -135,6 +135,7 @@ class CompressedKernel:
     self._rtol, self._eps = rtol, eps
     self._tightening = 1.
     self._extra = []  # Test samples on which the kernel has to be right too.
+    self._sampled = {}  # By times, then by pairs of samples.
     self.fits = 0
     self.test_error = 0.
     self._scales = scales
@@ -222,8 +223,22 @@ class CompressedKernel:
     self._fit()
 
   def _sampler(self, evaluator: KernelEvaluator):
-    return lambda pairs, tau: evaluator.sample(pairs, tau + self._start,
-                                               self.get)
+    """The kernel on samples; that of training samples is not computed twice."""
+    train = length(self._evaluator.x_train) * self._evaluator.locations
+
+    def sampler(pairs, tau):
+      known = self._sampled.setdefault(tau.tobytes(), {})
+      keys = [tuple(pair) for pair in pairs]
+      new = list(dict.fromkeys(k for k in keys if k not in known))
+      values = dict(known)
+      if new:
+        values.update(zip(new, evaluator.sample(
+            np.array(new), tau + self._start, self.get).T))
+      # Other samples are not the same each time.
+      known.update({k: values[k] for k in new if max(k) < train})
+      return np.stack([values[k] for k in keys], 1)
+
+    return sampler
 
   def _fit(self):
     """Fits the functions of time."""

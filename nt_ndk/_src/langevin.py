@@ -263,7 +263,9 @@ class _Network:
     if shape != y.shape:
       raise ValueError('`y_train` must have the shape of the outputs, '
                        f'{shape}, got {y.shape}.')
-    self.draw = jax.jit(jax.vmap(lambda key: self._init(key, x)))
+    # Keys of steps are folded from the other half.
+    self.draw = jax.jit(jax.vmap(
+        lambda key: self._init(random.split(key)[0], x)))
     self.outputs = jax.jit(jax.vmap(self._apply, (0, 0, None)))
     self.learn = jax.jit(jax.vmap(
         functools.partial(self._advance, frozen=False, free=False),
@@ -301,14 +303,18 @@ class _Network:
              langevin_steps(*args, self._batch_size))
     return steps(params, key, count, step)
 
-  def _curvature(self, key):
-    """The largest, at initialisation and under the prior."""
-    params, rest = self._init(key, self._x)
-    late = networks.diffuse(params, self._prior, key, 50 * max(
-        s**2 for s in jax.tree_util.tree_leaves(self._prior)))
-    return jnp.maximum(*(
-        largest_curvature(self._on_rows(rest), self._y, p, key)
-        for p in (params, late)))
+  def _curvature(self):
+    """The largest of some networks, at initialisation and under the prior."""
+    late = 50 * max(s**2 for s in jax.tree_util.tree_leaves(self._prior))
+
+    def of_one(key):
+      draw_key, move_key = random.split(key)
+      params, rest = self._init(draw_key, self._x)
+      at = lambda p: largest_curvature(self._on_rows(rest), self._y, p, key)
+      return jnp.maximum(at(params), at(
+          networks.diffuse(params, self._prior, move_key, late)))
+
+    return jnp.max(jax.lax.map(of_one, random.split(random.PRNGKey(0), 8)))
 
   @staticmethod
   def keys(key, numbers):
@@ -494,8 +500,7 @@ def markov_proximal_ensemble(
   def largest_step() -> float:
     if proximal:
       return rate * step_size
-    curvature = max(float(network.curvature(random.PRNGKey(i)))
-                    for i in range(2))
+    curvature = float(network.curvature())
     if step_size is None:
       return _SAFE_STEP / curvature
     if rate * step_size * curvature > 1:
@@ -609,6 +614,7 @@ def _train(network: _Network, key, n_networks: int, plan: list[_Block],
   for first in range(state['first'], n_networks, size):
     keys = network.keys(key, first + np.arange(size))
     params, rest = network.draw(keys)
+    keys = jax.vmap(random.split)(keys)[:, 1]
     observed, start = [], 0
     if first == state['first'] and state['block']:
       # Goes on where an earlier run was killed.

@@ -5,6 +5,7 @@
 from flax import linen as nn
 from flax import nnx
 import jax
+from jax import flatten_util
 from jax import random
 import jax.numpy as jnp
 
@@ -90,9 +91,8 @@ def prior(init_fn, prior_std, params, rest=None):
 
 def normal(key, params):
   """Standard normal variables, a tree like parameters."""
-  leaves, tree = jax.tree_util.tree_flatten(params)
-  return tree.unflatten([random.normal(k, p.shape, p.dtype) for k, p in
-                         zip(random.split(key, len(leaves)), leaves)])
+  flat, unravel = flatten_util.ravel_pytree(params)
+  return unravel(random.normal(key, flat.shape, flat.dtype))
 
 
 def diffuse(params, prior_std, key, tau):
