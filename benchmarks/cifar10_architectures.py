@@ -5,9 +5,10 @@
 A convolutional network with average pooling (in the manner of the Myrtle
 networks), a residual network and a network with self-attention, each with `s0 =
 2s`, learn two classes of 200 images. The first layer of all three is a
-convolution of 4 x 4 pixels with a stride of 4, written as a convolution of one
-pixel on images of 8 x 8 patches: the same network, without covariances of all
-pairs of 32 x 32 pixels, which take 8 MB for each pair of images.
+convolution of patches of pixels with a stride of their size, written as a
+convolution of one pixel on images of patches: the same network, without
+covariances of all pairs of 32 x 32 pixels, which take 8 MB for each pair of
+images.
 
 For each network the whole trajectory of the mean on 50 test images is computed,
 at 30 times from initialisation to equilibrium, with the number of train-train
@@ -37,6 +38,9 @@ _DATA_DIR = flags.DEFINE_string(
     'data_dir', None, 'Folder with the original CIFAR-10 files.', required=True)
 _N_TRAIN = flags.DEFINE_integer('n_train', 200, 'Training images.')
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 50, 'Images in a batch.')
+_PATCH = flags.DEFINE_integer(
+    'patch', 8, 'Pixels of the side of a patch; divides 32.')
+_RTOL = flags.DEFINE_float('rtol', 1e-3, 'Relative tolerance.')
 _ONLY = flags.DEFINE_string('only', None, 'Name of one architecture.')
 _OUTPUT = flags.DEFINE_string('output', None, 'CSV file to write.')
 
@@ -55,10 +59,11 @@ def _readout():
 
 def myrtle():
   """Convolutions and pooling, down to one pixel."""
-  pool = lambda: stax.AvgPool((2, 2), (2, 2))
-  return stax.serial(
-      _conv(size=1), stax.Relu(), _conv(), stax.Relu(), pool(),
-      _conv(), stax.Relu(), pool(), _conv(), stax.Relu(), pool(), _readout())
+  blocks, size = [], 32 // _PATCH.value
+  while size > 1:
+    blocks += [_conv(), stax.Relu(), stax.AvgPool((2, 2), (2, 2))]
+    size //= 2
+  return stax.serial(_conv(size=1), stax.Relu(), *blocks, _readout())
 
 
 def residual():
@@ -85,9 +90,11 @@ def attention():
 
 
 def _patches(x):
-  """`[n, 3 * 32 * 32]`, channels first, to `[n, 8, 8, 48]`."""
-  x = np.reshape(x, (len(x), 3, 8, 4, 8, 4))
-  return x.transpose((0, 2, 4, 3, 5, 1)).reshape((len(x), 8, 8, 48))
+  """`[n, 3 * 32 * 32]`, channels first, to `[n, 32 / p, 32 / p, 3 * p**2]`."""
+  p = _PATCH.value
+  x = np.reshape(x, (len(x), 3, 32 // p, p, 32 // p, p))
+  return x.transpose((0, 2, 4, 3, 5, 1)).reshape(
+      (len(x), 32 // p, 32 // p, -1))
 
 
 def main(argv):
@@ -105,7 +112,8 @@ def main(argv):
     kernel_fn = network()[2]
     begin = time.perf_counter()
     predict_fn = predict.markov_proximal_mse_ensemble(
-        kernel_fn, x, y, _TEMPERATURE, batch_size=_BATCH_SIZE.value)
+        kernel_fn, x, y, _TEMPERATURE, rtol=_RTOL.value,
+        batch_size=_BATCH_SIZE.value)
     mean = np.asarray(predict_fn(t=t, x_test=x_test, get='ndk'))
     seconds = time.perf_counter() - begin
     stats = {**predict_fn.stats, 'seconds': dict(predict_fn.stats['seconds'])}
@@ -113,7 +121,7 @@ def main(argv):
     late = np.asarray(predict_fn(t=None, x_test=x_test, get='ndk'))
     errors = np.mean((mean - y_test)**2, (1, 2))
     rows.append(dict(
-        network=network.__name__,
+        network=network.__name__, patch=_PATCH.value, rtol=_RTOL.value,
         train_train_kernels=stats['kernel_evaluations'], rank=stats['rank'],
         panels=stats['panels'], seconds=f'{seconds:.0f}',
         seconds_kernels=f'{stats["seconds"]["kernels"]:.0f}',

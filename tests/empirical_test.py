@@ -20,6 +20,15 @@ import zoo
 jax.config.update('jax_enable_x64', True)
 
 
+def setUpModule():
+  # Many programs, each run once or twice: compilation is most of the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 def network(width=8, outputs=3):
   layer = lambda n, s: stax.Dense(n, 1.2, .3, W_init_std=1.5, W_prior_std=s,
                                   b_prior_std=s / 2)

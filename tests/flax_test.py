@@ -22,6 +22,15 @@ import zoo
 
 jax.config.update('jax_enable_x64', True)
 
+
+def setUpModule():
+  # Many programs, each run once or twice: compilation is most of the time.
+  jax.config.update('jax_disable_most_optimizations', True)
+
+
+def tearDownModule():
+  jax.config.update('jax_disable_most_optimizations', False)
+
 FIRST = dict(W_std=1.3, b_std=.4, W_init_std=1.5, W_prior_std=.7, b_init_std=.6,
              b_prior_std=1.2)
 LAST = dict(W_std=1.1, W_init_std=.8, W_prior_std=1.4)

@@ -223,20 +223,22 @@ class CompressedKernel:
     self._fit()
 
   def _sampler(self, evaluator: KernelEvaluator):
-    """The kernel on samples; that of training samples is not computed twice."""
+    """The kernel on samples, which is not computed twice."""
     train = length(self._evaluator.x_train) * self._evaluator.locations
+    own = {}  # Samples after the training data are this evaluator's own.
 
     def sampler(pairs, tau):
-      known = self._sampled.setdefault(tau.tobytes(), {})
+      known, others = (values.setdefault(tau.tobytes(), {})
+                       for values in (self._sampled, own))
       keys = [tuple(pair) for pair in pairs]
-      new = list(dict.fromkeys(k for k in keys if k not in known))
-      values = dict(known)
+      new = list(dict.fromkeys(
+          k for k in keys if k not in known and k not in others))
       if new:
-        values.update(zip(new, evaluator.sample(
-            np.array(new), tau + self._start, self.get).T))
-      # Other samples are not the same each time.
-      known.update({k: values[k] for k in new if max(k) < train})
-      return np.stack([values[k] for k in keys], 1)
+        columns = evaluator.sample(np.array(new), tau + self._start,
+                                   self.get).T
+        for k, column in zip(new, columns):
+          (known if max(k) < train else others)[k] = column
+      return np.stack([known[k] if k in known else others[k] for k in keys], 1)
 
     return sampler
 
