@@ -79,12 +79,15 @@ def residual():
 
 
 def attention():
-  """Self-attention between patches, with positions."""
+  """Self-attention between patches, with positions.
+
+  Scores of attention are of order one at initialisation.
+  """
   layer = stax.GlobalSelfAttention(
-      64, n_chan_key=64, n_chan_val=16, n_heads=8, W_out_std=.5, W_value_std=1.,
-      pos_emb_type='SUM', pos_emb_decay_fn=lambda d: 1 / (1 + d),
-      W_key_init_std=2., W_value_init_std=2., W_out_init_std=2.,
-      W_pos_emb_init_std=2.)
+      64, n_chan_key=64, n_chan_val=16, n_heads=8, W_out_std=.5, W_key_std=.5,
+      W_query_std=.5, pos_emb_type='SUM',
+      pos_emb_decay_fn=lambda d: 1 / (1 + d), W_key_init_std=2.,
+      W_value_init_std=2., W_out_init_std=2., W_pos_emb_init_std=2.)
   return stax.serial(_conv(size=1), stax.Relu(), layer, stax.Relu(),
                      _readout())
 
