@@ -45,7 +45,6 @@ def trajectories(**kwargs):
       t=t[2::3], x_test=x_test, get='ndk', compute_cov='diag')))
   out['train'] = predict_fn(t=t, get='ndk')
   out['late'] = predict_fn(t=None, x_test=x_test, get='ndk')
-  out['ntk'] = predict_fn(t=t, x_test=x_test, get='ntk')
   out['two'] = predict_fn.two_time_covariance(1e4, 1e3, x_test)
   out['relu'] = make(stax.Relu)(t=t, x_test=x_test, get='ndk')
   # Devices that share an array, rather than keep copies of it.

@@ -63,8 +63,9 @@ def _prediction(prediction, shape):
   if variance is None:
     return np.asarray(mean), None
   if np.shape(variance) != shape[:-1]:
-    raise ValueError(f'The variance must have shape {shape[:-1]}, got '
-                     f'{np.shape(variance)}: predict with `compute_cov="diag"`.')
+    raise ValueError(
+        f'The variance must have shape {shape[:-1]}, got {np.shape(variance)}: '
+        'predict with `compute_cov="diag"`.')
   return np.asarray(mean), np.asarray(variance)[..., None]
 
 

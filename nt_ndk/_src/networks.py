@@ -57,8 +57,9 @@ def canonicalize(init_fn, apply_fn):
 def _known_prior(init_fn, params, rest):
   """What layers of `nt_ndk` say, or `None`."""
   if isinstance(params, nnx.State):
-    stds = [v.get_metadata().get('prior_std') for v in jax.tree_util.tree_leaves(
-        params, is_leaf=lambda v: hasattr(v, 'get_metadata'))]
+    variables = jax.tree_util.tree_leaves(
+        params, is_leaf=lambda v: hasattr(v, 'get_metadata'))
+    stds = [v.get_metadata().get('prior_std') for v in variables]
     return (None if None in stds else
             jax.tree_util.tree_structure(params).unflatten(stds))
   if isinstance(rest, dict) and 'prior_std' in rest:
