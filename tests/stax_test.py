@@ -594,7 +594,7 @@ class AttentionTest(parameterized.TestCase):
       np.testing.assert_allclose(got.nngp, want.nngp, rtol=rtol)
       np.testing.assert_allclose(got.ndk, want.ntk, rtol=rtol)
 
-  @parameterized.parameters(*ATTENTION)
+  @parameterized.parameters(*ATTENTION[::4])
   def test_fluctuation_dissipation(self, **kind):
     x1, x2 = images()
     kernel_fn = self.network(stax, kind, .8)
