@@ -4,7 +4,7 @@
 
 A convolutional network with average pooling (in the manner of the Myrtle
 networks), a residual network and a network with self-attention, each with
-`s0 = 1.5 s`, learn two classes of 200 images. The first layer of all three is a
+`s0 = 1.2 s`, learn two classes of 200 images. The first layer of all three is a
 convolution of patches of pixels with a stride of their size, written as a
 convolution of one pixel on images of patches: the same network, without
 covariances of all pairs of 32 x 32 pixels, which take 8 MB for each pair of
@@ -44,8 +44,10 @@ _RTOL = flags.DEFINE_float('rtol', 1e-3, 'Relative tolerance.')
 _ONLY = flags.DEFINE_string('only', None, 'Name of one architecture.')
 _OUTPUT = flags.DEFINE_string('output', None, 'CSV file to write.')
 
-_TEMPERATURE = 1e-2
-_STDS = dict(W_init_std=1.5, W_prior_std=1.)
+_TEMPERATURE = .1
+_STDS = dict(W_init_std=1.2, W_prior_std=1.)
+_ATTENTION_STDS = {f'{name}_init_std': 1.2
+                   for name in ('W_key', 'W_value', 'W_out', 'W_pos_emb')}
 
 
 def _conv(strides=None, size=3):
@@ -85,8 +87,7 @@ def attention():
   layer = stax.GlobalSelfAttention(
       64, n_chan_key=64, n_chan_val=16, n_heads=8, W_out_std=.5, W_key_std=.5,
       W_query_std=.5, pos_emb_type='SUM',
-      pos_emb_decay_fn=lambda d: 1 / (1 + d), W_key_init_std=1.5,
-      W_value_init_std=1.5, W_out_init_std=1.5, W_pos_emb_init_std=1.5)
+      pos_emb_decay_fn=lambda d: 1 / (1 + d), **_ATTENTION_STDS)
   return stax.serial(_conv(size=1), stax.Relu(), layer, stax.Relu(),
                      _readout())
 
