@@ -6,8 +6,8 @@ Ensembles of networks of several widths learn two classes of MNIST by Langevin
 dynamics, from initialisation to equilibrium. For each nonlinearity, depth and
 ratio `s0 / s` mean and variance over networks are compared with those of
 infinite width: the root-mean-square deviation over times and test images, the
-sampling error, what is left of bias, and the slope of its logarithm over that of
-the width, where it is resolved.
+sampling error, what is left of bias, and the slope of its logarithm over that
+of the width, where it is resolved.
 
 Inner products are all that wide networks know of their inputs, and all that
 finite fully connected ones do: images are rotated into the space that they

@@ -29,6 +29,10 @@ step  what NT looks for                            what it gets
       (imports TensorFlow)                         when it is first used
 ====  ===========================================  ==========================
 
+Before JAX 0.6, programs that JAX reads from its persistent compilation cache
+may return wrong numbers on CPUs, where they have loops. There this cache is
+disabled.
+
 Steps 1 to 3 add names that are missing and never replace one that is there;
 steps 4 to 8 rebind names inside NT's own modules, so nothing that JAX or SciPy
 defines changes for anyone else. What was done is logged at debug level.
@@ -201,6 +205,14 @@ def _patch_neural_tangents() -> list[str]:
   return done
 
 
+def _distrust_compilation_cache() -> list[str]:
+  """No programs from files where these may be wrong (seen on 0.5.3)."""
+  if jax.__version_info__ >= (0, 6):
+    return []
+  jax.config.update('jax_enable_compilation_cache', False)
+  return ['compilation_cache']
+
+
 def install():
   """Makes `import neural_tangents` work; does nothing where nothing is missing.
 
@@ -210,8 +222,8 @@ def install():
   if importlib.util.find_spec(_NT) is None:
     raise ImportError('`nt_ndk` needs `neural-tangents`; run `pip install '
                       'neural-tangents==0.6.5`.')
-  done = (_add_jax_core() + _add_jax_util() + _add_zeros_like() +
-          _defer_experimental())
+  done = (_distrust_compilation_cache() + _add_jax_core() + _add_jax_util() +
+          _add_zeros_like() + _defer_experimental())
   importlib.import_module(_NT)
   done += _patch_neural_tangents()
   if done:

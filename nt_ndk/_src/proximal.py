@@ -89,10 +89,10 @@ def proximal_steps(f, y, prior, moving, temperature: float):
   space of outputs, by conjugate gradients.
 
   Args:
-    f: outputs on training data, `f(params, indices)`.
+    f: and what follows: see :func:`langevin_steps`.
     y: `[n, ...]`, targets.
-    prior: prior standard deviations, a tree like the parameters.
-    moving: Booleans, a tree like the parameters.
+    prior: a tree like the parameters.
+    moving: a tree like the parameters.
     temperature: `T`.
 
   Returns:
