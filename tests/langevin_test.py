@@ -226,6 +226,11 @@ class EnsembleTest(parameterized.TestCase):
         step_size=.02)(random.PRNGKey(1), 7, jnp.array([1., 12., 4.]),
                        checkpoint=checkpoint)
 
+  def test_new_style_keys(self):
+    # Of the same bits as old ones.
+    run = lambda key: one_weight(step_size=.1)(key, 3, 1.).mean
+    np.testing.assert_array_equal(run(random.key(3)), run(random.PRNGKey(3)))
+
   def test_memory_does_not_matter(self):
     want, got = self.run_small(), self.run_small(max_bytes=1)
     for a, b in zip(want, got):
@@ -345,7 +350,7 @@ class RefusalsTest(parameterized.TestCase):
 
   @parameterized.parameters(
       dict(loss='median'), dict(step_size=-1.), dict(proximal=True),
-      dict(batch_size=2), dict(learning_rate=0.), dict(max_bytes=0))
+      dict(batch_size=2), dict(batch_size=.5), dict(learning_rate=0.), dict(max_bytes=0))
   def test_wrong_arguments(self, **kwargs):
     with self.assertRaisesRegex(ValueError, next(iter(kwargs)).split('=')[0]):
       one_weight(**kwargs)
@@ -378,6 +383,10 @@ class RefusalsTest(parameterized.TestCase):
   def test_proximal_times(self):
     with self.assertRaisesRegex(ValueError, 'multiples'):
       one_weight(proximal=True, step_size=.3)(random.PRNGKey(0), 2, 1.)
+
+  def test_no_time(self):
+    with self.assertRaisesRegex(ValueError, 'at least one time'):
+      one_weight()(random.PRNGKey(0), 2, jnp.zeros(0))
 
   def test_one_network(self):
     with self.assertRaisesRegex(ValueError, 'n_networks'):

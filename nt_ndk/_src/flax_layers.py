@@ -6,7 +6,7 @@ A layer has Neural Tangents' parameterisation: a `kernel` and a `bias` of a
 standard deviation of order one, before multipliers.
 """
 
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax

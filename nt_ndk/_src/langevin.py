@@ -50,18 +50,16 @@ class Ensemble(NamedTuple):
 
 
 class _Block(NamedTuple):
-  """Steps of one call.
+  """Steps of one call, or a record of outputs.
 
   Attributes:
-    count: their number.
+    count: number of steps; 0 is a record.
     step: their size.
     frozen: whether the readout stands still.
-    record: whether outputs are wanted after the last one.
   """
   count: int
   step: float
   frozen: bool
-  record: bool
 
 
 def _plan(times: np.ndarray, freeze: float, step: float, proximal: bool,
@@ -69,14 +67,14 @@ def _plan(times: np.ndarray, freeze: float, step: float, proximal: bool,
   """All blocks of a training run, in units of the loss `E`.
 
   Args:
-    times: `[T]`, sorted, when outputs are wanted.
+    times: `[T]`, sorted and different, when outputs are wanted.
     freeze: when the readout stops.
     step: largest step; that of the proximal chain.
     proximal: whether all steps must be of this size.
     hidden_learning: whether the others go on learning then.
 
   Returns:
-    As many with `record` as there are times.
+    As many records as there are times, and what is between them.
   """
   plan, now = [], 0.
   stops = np.unique(np.append(times, freeze))
@@ -94,8 +92,9 @@ def _plan(times: np.ndarray, freeze: float, step: float, proximal: bool,
     count = min(count, 1) if free else count
     size = duration / max(count, 1)
     counts = [_BLOCK] * (count // _BLOCK) + [count % _BLOCK]
-    blocks = [_Block(c, size, frozen, False) for c in counts if c]
-    plan += blocks + [_Block(0, 0., frozen, True)] * int(np.sum(times == stop))
+    plan += [_Block(c, size, frozen) for c in counts if c]
+    if stop in times:
+      plan.append(_Block(0, 0., frozen))
     now = stop
   return plan
 
@@ -118,6 +117,8 @@ class _Network:
     if shape != y.shape:
       raise ValueError('`y_train` must have the shape of the outputs, '
                        f'{shape}, got {y.shape}.')
+    self.bytes_of_parameters = sum(
+        p.nbytes for p in jax.tree_util.tree_leaves(params))
     # Keys of steps are folded from the other half.
     self.draw = jax.jit(jax.vmap(
         lambda key: self._init(random.split(key)[0], x)))
@@ -343,10 +344,10 @@ def markov_proximal_ensemble(
   n = len(y_train)
   if loss not in ('mean', 'sum'):
     raise ValueError(f'`loss` must be "mean" or "sum", got {loss!r}.')
-  if not 0 <= batch_size <= n or (proximal and batch_size):
+  if batch_size not in range(n + 1) or (proximal and batch_size):
     raise ValueError(
-        f'`batch_size` must be between 0 and the number of samples, {n}, and 0 '
-        f'for proximal steps, got {batch_size}.')
+        '`batch_size` must be a whole number between 0 and the number of '
+        f'samples, {n}, and 0 for proximal steps, got {batch_size}.')
   rate = learning_rate / (np.size(y_train) if loss == 'mean' else 1)
   x_train, y_train = jax.tree_util.tree_map(jnp.asarray, (x_train, y_train))
   network = _Network(init_fn, apply_fn, x_train, y_train, temperature,
@@ -371,6 +372,8 @@ def markov_proximal_ensemble(
     """Moments of what is observed at times `t`, `[T]`, which are sorted."""
     if n_networks < 2:
       raise ValueError(f'`n_networks` must be at least 2, got {n_networks}.')
+    if not t.size:
+      raise ValueError('There must be at least one time `t`.')
     plan = _plan(rate * t, rate * freeze, largest_step(), proximal,
                  hidden_learning)
     file = Checkpoint(checkpoint, (
@@ -428,6 +431,7 @@ class _Outputs:
 
   def __init__(self, network: _Network, x):
     self.inputs = x
+    self.bytes_for_one = 0  # Little beside parameters.
     self.observe = lambda params, rest: np.asarray(
         network.outputs(params, rest, x))
 
@@ -441,6 +445,7 @@ class _Kernels:
 
   def __init__(self, network: _Network, x1, x2, get, tau, place):
     self.inputs = x1, x2
+    self.bytes_for_one = len(tau) * network.bytes_of_parameters
     self.observe = lambda params, rest: jax.tree_util.tree_map(np.asarray,
                                                                params)
     self._tau, self._place = tau, place
@@ -458,7 +463,8 @@ def _train(network: _Network, key, n_networks: int, plan: list[_Block],
   """Moments, over all networks, of what an observer makes of records."""
   state = file.load()
   if state is None:
-    size = int(np.clip(max_bytes // network.bytes_for_one(), 1, n_networks))
+    need = network.bytes_for_one() + observer.bytes_for_one
+    size = int(np.clip(max_bytes // need, 1, n_networks))
     # Parts of equal size, for which one program is enough.
     size = -(-n_networks // -(-n_networks // size))
     state = dict(size=size, first=0, block=0, params={}, observed={},
@@ -480,14 +486,14 @@ def _train(network: _Network, key, n_networks: int, plan: list[_Block],
                               jax.tree_util.tree_structure(params))[0]
       observed = _from_numbered(state['observed'], record)
     for i, block in enumerate(plan[start:], start):
-      if block.record:
-        observed.append(observer.observe(params, rest))
-        _check_finite(observed[-1])
-      else:
+      if block.count:
         advance = (network.drift[not hidden_learning] if block.frozen else
                    network.learn)
         params = advance(params, rest, network.keys(keys, i), block.count,
                          block.step)
+      else:
+        observed.append(observer.observe(params, rest))
+        _check_finite(observed[-1])
       bar.to(first + size * (i + 1) / len(plan))
       file.keep(lambda: dict(  # pylint: disable=cell-var-from-loop
           size=size, first=first, block=i + 1, observed=_numbered(observed),
