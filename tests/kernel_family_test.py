@@ -11,6 +11,7 @@ import numpy as np
 from nt_ndk import batch
 from nt_ndk import stax
 from nt_ndk._src import kernel_family
+from nt_ndk._src.compressed_kernel import CompressedKernel
 from nt_ndk._src.kernel_evaluation import KernelEvaluator
 
 jax.config.update('jax_enable_x64', True)
@@ -106,6 +107,27 @@ class KernelFamilyTest(parameterized.TestCase):
                                  all_pairs(np.arange(4, 8)), scales, 20., 1e-6,
                                  rng)
     self.assertGreater(family.error, 1e-6)
+
+
+class CompressedKernelTest(parameterized.TestCase):
+
+  def test_test_samples_one_after_the_other(self):
+    # The second ones are unlike the first, and need a new fit. Of so few all
+    # pairs are taken, which have the same numbers.
+    kernel_fn = network('erf', 2, 2., b_std=.5, b_prior_std=2.)
+    evaluator = KernelEvaluator(kernel_fn, .3 * inputs()[:3], 1)
+    compressed = CompressedKernel(evaluator, 'ndk', 1e-4, 1e-16)
+    like, unlike = .3 * inputs(12)[:, ::-1], 20. * inputs(12)
+    compressed.include(like, {})
+    fits = compressed.fits
+    compressed.include(unlike, {})
+    self.assertGreater(compressed.fits, fits)
+    pairs = all_pairs(np.arange(3)) + [3, 0]
+    errors = kernel_family.check(evaluator.joined(unlike, {}).sample,
+                                 compressed.family, pairs,
+                                 np.random.RandomState(5))
+    self.assertLess(np.max(errors), 2e-4)
+    self.assertLess(np.max(errors), 10 * compressed.error)
 
 
 class KernelEvaluatorTest(parameterized.TestCase):
