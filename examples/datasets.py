@@ -92,6 +92,32 @@ def load(name, classes, n_train, n_test, data_dir='', seed=0, same_norm=True):
   return x_train, y_train, x_test, y_test
 
 
+def images(x, side):
+  """Flat inputs as images, averaged over blocks of pixels.
+
+  Args:
+    x:
+      inputs of `load`, of shape `(n, dim)`.
+    side:
+      of blocks, pixels; divides the side of the images.
+
+  Returns:
+    Images of shape `(n, height, width, channels)`, whose mean square is 1.
+
+  Raises:
+    ValueError: if `side` does not divide the side of the images.
+  """
+  n, dim = x.shape
+  channels = 3 if dim == _CIFAR10_RECORD - 1 else 1
+  size = round((dim / channels)**.5)
+  if size % side:
+    raise ValueError(f'Blocks of {side} x {side} pixels do not fill images of '
+                     f'{size} x {size}.')
+  blocks = x.reshape((n, channels, size // side, side, size // side, side))
+  x = np.moveaxis(blocks.mean((3, 5)), 1, -1)
+  return x / np.sqrt(np.mean(x**2, (1, 2, 3), keepdims=True))
+
+
 def _normalise(x):
   norm = np.linalg.norm(x, axis=1, keepdims=True)
   if not np.all(norm > 0):

@@ -16,22 +16,18 @@ writes a picture and a table of it.
 See Avidan, Li and Sompolinsky, arXiv:2309.04522, for the theory.
 """
 
-import csv
-import os
 import time
 
 from absl import app
 from absl import flags
 import jax
-import matplotlib
+from matplotlib import pyplot as plt
 import numpy as np
 
 import datasets
 from nt_ndk import predict
 from nt_ndk import stax
-
-matplotlib.use('Agg')
-from matplotlib import pyplot as plt  # pylint: disable=g-import-not-at-top
+import reports
 
 _DATASET = flags.DEFINE_enum(
     'dataset', 'digits', datasets.DATASETS, 'Images to learn from.')
@@ -189,15 +185,6 @@ def describe_best(taus, test_mse, ntk_mse, nngp_mse, unit):
       f'NNGP posterior: {nngp_mse:.4f} ({100 * (nngp_mse / error - 1):+.1f}%).')
 
 
-def write_table(path, columns):
-  """Writes a dictionary of equally long columns as CSV."""
-  with open(path, 'w', newline='') as f:
-    writer = csv.writer(f)
-    writer.writerow(columns)
-    writer.writerows([f'{v:.10g}' for v in row]
-                     for row in zip(*columns.values()))
-
-
 def _draw_background(ax, times, onset):
   ax.set_xscale('log')
   ax.set_xlim(times[0], times[-1])
@@ -276,13 +263,11 @@ def _draw_predictors(ax, times, onset, predictors, classes):
     ax.text(.012, y, name, transform=ax.transAxes, color=color, va='center')
 
 
-def plot(path, title, times, tau_of_time, onset, errors, best, predictors,
+def plot(title, times, tau_of_time, onset, errors, best, predictors,
          classes):
   """Draws errors and a few predictors against time.
 
   Args:
-    path:
-      PNG file to write.
     title:
       title of the figure.
     times:
@@ -301,16 +286,15 @@ def plot(path, title, times, tau_of_time, onset, errors, best, predictors,
       NNGP predictions and the targets, each of shape `(n_shown,)`.
     classes:
       names of the two classes.
+
+  Returns:
+    The figure.
   """
-  style = {
-      'font.size': 10.5, 'axes.spines.top': False, 'axes.spines.right': False,
-      'axes.edgecolor': '#555555', 'axes.labelcolor': '#333333',
-      'xtick.color': '#555555', 'ytick.color': '#555555'}
-  with plt.rc_context(style):
+  with reports.style():
     fig, (top, bottom) = plt.subplots(
         2, 1, figsize=(9, 7.4), sharex=True, layout='constrained',
         gridspec_kw=dict(height_ratios=(1.2, 1)))
-    top.set_title(title, loc='left', fontsize=12, color='#222222', pad=10)
+    top.set_title(title, pad=10)
     for ax in (top, bottom):
       _draw_background(ax, times, onset)
     _draw_errors(top, times, onset, errors, best)
@@ -319,8 +303,7 @@ def plot(path, title, times, tau_of_time, onset, errors, best, predictors,
     diffusion = bottom.secondary_xaxis(
         -.2, functions=(lambda t: t * tau_of_time, lambda u: u / tau_of_time))
     diffusion.set_xlabel('diffusion time, units of $s^2$')
-    fig.savefig(path, dpi=200)
-    plt.close(fig)
+  return fig
 
 
 def main(argv):
@@ -363,9 +346,6 @@ def main(argv):
                                 errors['nngp'], s**2)
   shown = choose_shown(ntk, nngp, y_test)
 
-  os.makedirs(_OUTPUT_DIR.value, exist_ok=True)
-  picture, table = (os.path.join(_OUTPUT_DIR.value, f'two_phases.{ext}')
-                    for ext in ('png', 'csv'))
   columns = dict(
       time=times, diffusion_time=taus,
       train_mse=errors['train'], test_mse=errors['test'],
@@ -376,18 +356,19 @@ def main(argv):
     columns[f'predictor_{i}'] = test[:, i]
     columns[f'ntk_predictor_{i}'] = np.full_like(times, ntk[i])
     columns[f'nngp_predictor_{i}'] = np.full_like(times, nngp[i])
-  write_table(table, columns)
 
   title = (
       f'{_DATASET.value} {" vs ".join(_CLASSES.value)}, {n_train} images; '
       f'{_DEPTH.value} hidden {_ACTIVATION.value} layers; '
       f'$T$ = {temperature:g}, $s_0$ = {_W_INIT_STD.value:g}, $s$ = {s:g}')
-  plot(picture, title, times, temperature / n_train / s**2,
-       n_train * _DIFFUSION_ONSET * s**2 / temperature, errors, best,
-       (test[:, shown], ntk[shown], nngp[shown], y_test[shown]), _CLASSES.value)
+  figure = plot(
+      title, times, temperature / n_train / s**2,
+      n_train * _DIFFUSION_ONSET * s**2 / temperature, errors, best,
+      (test[:, shown], ntk[shown], nngp[shown], y_test[shown]), _CLASSES.value)
 
   print(summary)
-  print(f'Wrote {picture} and {table} in {time.perf_counter() - start:.0f} s.')
+  reports.write(_OUTPUT_DIR.value, 'two_phases', figure, columns)
+  print(f'It took {time.perf_counter() - start:.0f} s.')
 
 
 if __name__ == '__main__':

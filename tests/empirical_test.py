@@ -95,19 +95,19 @@ class LearningTest(parameterized.TestCase):
 
   def test_kernel_does_not_depend_on_data(self):
     # In wide networks; C is that of networks that do not learn, and shows it.
-    init_fn, apply_fn, kernel_fn = network(256, 1)
+    init_fn, apply_fn, kernel_fn = network(1024, 1)
     x, y = zoo.inputs((4,), 3, 2)[0], jnp.array([[1.], [-1.], [1.]])
     temperature = .2
     train = langevin.markov_proximal_ensemble(
         init_fn, apply_fn, x, y, temperature, loss='sum')
-    t1, t2 = np.array([0., 2., 4.]), np.array([1., .5, 4.])
-    got = train.two_time_kernel_fn(random.PRNGKey(0), 400, t1, t2, x)
-    self.assertEqual(got.ndk.mean.shape, (3, 3, 3))
+    t1, t2 = np.array([[0., 0., 2., 4., 6.], [0., 1., .5, 4., 3.]])
+    got = train.two_time_kernel_fn(random.PRNGKey(0), 60, t1, t2, x)
+    self.assertEqual(got.ndk.mean.shape, (5, 3, 3))
     far = False
     for i, times in enumerate(zip(temperature * t1, temperature * t2)):
       want = kernel_fn(x, None, ('nngp', 'ndk'), diffusion_time=times)
       z = (got.ndk.mean[i] - want.ndk) / got.ndk.standard_error[i]
-      np.testing.assert_array_less(np.abs(z), 4.)
+      np.testing.assert_array_less(np.abs(z), 3.)
       self.assertLess(np.max(got.ndk.standard_error[i] / want.ndk), .02)
       z = (got.nngp.mean[i] - want.nngp) / got.nngp.standard_error[i]
       far |= np.max(np.abs(z)) > 10.

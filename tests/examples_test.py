@@ -20,10 +20,19 @@ sys.path.insert(0, os.path.abspath(_EXAMPLES))
 import datasets  # pylint: disable=g-import-not-at-top,wrong-import-position
 
 
-def run(*args):
+def run(example, *args):
   return subprocess.run(
-      [sys.executable, os.path.join(_EXAMPLES, 'two_phases.py'), *args],
+      [sys.executable, os.path.join(_EXAMPLES, f'{example}.py'), *args],
       capture_output=True, text=True, check=False)
+
+
+def read(folder, example):
+  """The table that an example wrote beside its picture, as columns."""
+  with open(os.path.join(folder, f'{example}.png'), 'rb') as f:
+    assert f.read(8) == b'\x89PNG\r\n\x1a\n'
+  with open(os.path.join(folder, f'{example}.csv'), newline='') as f:
+    rows = list(csv.DictReader(f))
+  return {k: np.array([float(row[k]) for row in rows]) for k in rows[0]}
 
 
 class ReadmeTest(absltest.TestCase):
@@ -47,16 +56,12 @@ class TwoPhasesTest(absltest.TestCase):
   def test_table_and_picture(self):
     folder = self.create_tempdir().full_path
     temperature, n = 1e-4, 20
-    done = run(f'--output_dir={folder}', f'--n_train={n}', '--n_test=30',
+    done = run('two_phases', f'--output_dir={folder}', f'--n_train={n}', '--n_test=30',
                '--depth=1', '--n_times=120', f'--temperature={temperature}')
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertIn('Best mean squared test error', done.stdout)
-    with open(os.path.join(folder, 'two_phases.png'), 'rb') as f:
-      self.assertEqual(f.read(8), b'\x89PNG\r\n\x1a\n')
-    with open(os.path.join(folder, 'two_phases.csv'), newline='') as f:
-      rows = list(csv.DictReader(f))
-    self.assertLen(rows, 120)
-    table = {k: np.array([float(row[k]) for row in rows]) for k in rows[0]}
+    table = read(folder, 'two_phases')
+    self.assertLen(table['time'], 120)
     np.testing.assert_allclose(table['diffusion_time'],
                                temperature * table['time'] / n, rtol=1e-8)
     # Training error falls; the last outputs are those of the posterior, and
@@ -71,12 +76,57 @@ class TwoPhasesTest(absltest.TestCase):
     self.assertGreater(np.abs(nngp - ntk).max(), 5e-2)
 
   def test_no_noise_is_refused(self):
-    done = run('--temperature=0')
+    done = run('two_phases', '--temperature=0')
     self.assertNotEqual(done.returncode, 0)
     self.assertIn('temperature', done.stdout + done.stderr)
 
 
+class FiniteNetworksTest(parameterized.TestCase):
+
+  def test_langevin_vs_theory(self):
+    folder = self.create_tempdir().full_path
+    done = run('langevin_vs_theory', f'--output_dir={folder}', '--n_train=8',
+               '--n_test=6', '--n_networks=60', '--n_times=5', '--checkpoint')
+    self.assertEqual(done.returncode, 0, done.stderr)
+    self.assertIn('standard errors', done.stdout)
+    table = read(folder, 'langevin_vs_theory')
+    self.assertLen(table['time'], 5 * 6)
+    for name in ('mean', 'variance'):
+      z = ((table[name] - table[f'{name}_theory']) / table[f'{name}_error'])
+      np.testing.assert_allclose(z, table[f'{name}_z'], rtol=1e-6)
+      self.assertLess(np.sqrt(np.mean(z**2)), 2.5)
+    # Antithetic networks have a precise mean.
+    self.assertLess(np.max(table['mean_error']), .05)
+    self.assertGreater(np.max(np.abs(table['mean'])), .3)
+    self.assertTrue(os.path.isfile(os.path.join(folder, 'ensemble.msgpack')))
+
+  @parameterized.parameters('linen', 'nnx')
+  def test_flax_ensemble(self, api):
+    folder = self.create_tempdir().full_path
+    done = run('flax_ensemble', f'--output_dir={folder}', f'--api={api}',
+               '--n_train=6', '--n_test=2', '--n_networks=40', '--n_times=4')
+    self.assertEqual(done.returncode, 0, done.stderr)
+    table = read(folder, 'flax_ensemble')
+    self.assertLen(table['time'], 4)
+    for name, count in (('mean', 2), ('ndk', 4)):
+      z = [(table[f'{name}_{i}'] - table[f'{name}_theory_{i}']) /
+           table[f'{name}_error_{i}'] for i in range(count)]
+      self.assertLess(np.sqrt(np.mean(np.square(z))), 2.5)
+
+
 class DatasetsTest(parameterized.TestCase):
+
+  def test_images(self):
+    x = np.random.default_rng(0).normal(size=(2, 3 * 32 * 32))
+    got = datasets.images(x, 8)
+    self.assertEqual(got.shape, (2, 4, 4, 3))
+    np.testing.assert_allclose(np.mean(got**2, (1, 2, 3)), 1.)
+    # Planes of colours come one after the other.
+    block = x[1].reshape((3, 32, 32))[2, 8:16, 24:].mean()
+    first = x[1].reshape((3, 32, 32))[0, :8, :8].mean()
+    np.testing.assert_allclose(got[1, 1, 3, 2] / got[1, 0, 0, 0], block / first)
+    with self.assertRaisesRegex(ValueError, 'do not fill'):
+      datasets.images(x[:, :64], 3)
 
   def test_digits(self):
     x, y, z, _ = datasets.load('digits', ['4', '9'], 50, 60)

@@ -175,6 +175,62 @@ class LangevinTest(parameterized.TestCase):
       np.testing.assert_allclose(later, forgotten, atol=error)
 
 
+class AntitheticTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      {}, dict(proximal=True), dict(max_bytes=3 * 10**4))
+  def test_linear_network(self, **kwargs):
+    # The mean has no spread: what is left is the size of steps.
+    t = jnp.array([0., .32, 4.])
+    step_size = .01
+    ensemble = one_weight(step_size=step_size, antithetic=True, **kwargs)(
+        random.PRNGKey(0), 2000, t)
+    mean, variance = closed_form(t)
+    np.testing.assert_allclose(
+        ensemble.mean[:, 0, 0], mean, atol=2e-2 if 'proximal' in kwargs else
+        1e-4)
+    np.testing.assert_allclose(ensemble.mean_error, 0., atol=1e-12)
+    z = (ensemble.variance[:, 0, 0] - variance) / ensemble.variance_error[
+        :, 0, 0]
+    np.testing.assert_array_less(np.abs(z), 4.)
+
+  def test_finite_width(self):
+    init_fn, apply_fn, _ = stax.serial(stax.Dense(4, 1.5), stax.Erf(),
+                                       stax.Dense(1))
+    x = random.normal(random.PRNGKey(0), (3, 2))
+    one, two = (langevin.markov_proximal_ensemble(
+        init_fn, apply_fn, x, jnp.sin(2 * x[:, :1]), .2,
+        antithetic=antithetic)(
+            random.PRNGKey(1), 8000, jnp.array([1., 6., 40.]), t_freeze=6.)
+                for antithetic in (True, False))
+    for a, b, a_error, b_error in (
+        (one.mean, two.mean, one.mean_error, two.mean_error),
+        (one.variance, two.variance, one.variance_error, two.variance_error)):
+      np.testing.assert_array_less(np.abs(a - b) / np.hypot(a_error, b_error),
+                                   4.)
+    np.testing.assert_array_less(one.mean_error[:2], .6 * two.mean_error[:2])
+
+  def test_error_of_the_variance(self):
+    run = lambda i: one_weight(step_size=.2, antithetic=True)(
+        random.PRNGKey(i), 100, .5)
+    runs = [run(i) for i in range(200)]
+    np.testing.assert_allclose(
+        np.mean([r.variance_error for r in runs]),
+        np.std([r.variance for r in runs]), rtol=.2)
+
+  def test_refusals(self):
+    with self.assertRaisesRegex(ValueError, 'even, got 5'):
+      one_weight(antithetic=True)(random.PRNGKey(0), 5, 1.)
+    init_fn, apply_fn, _ = stax.serial(stax.Dense(1), stax.Relu())
+    with self.assertRaisesRegex(ValueError, 'change sign'):
+      langevin.markov_proximal_ensemble(init_fn, apply_fn, X, Y, .3,
+                                        antithetic=True)
+    module = nn.Dense(1)
+    with self.assertRaisesRegex(ValueError, '`readout`'):
+      langevin.markov_proximal_ensemble(
+          module.init, module.apply, X, Y, .3, prior_std=1., antithetic=True)
+
+
 class ProximalTest(parameterized.TestCase):
 
   @parameterized.parameters(.3, 2.)

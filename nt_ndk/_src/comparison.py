@@ -196,7 +196,10 @@ def plot(ensemble: Ensemble, prediction, labels: Sequence[str] = (), axes=None):
         ax.plot(t, curve, color=color, lw=1.5,
                 label=labels[i] if labels else None)
       ax.errorbar(t, v, 2 * e, fmt='o', ms=3, capsize=2, lw=1, color=color)
-    ax.set_xscale('symlog', linthresh=np.min(t[t > 0], initial=1.))
+    start = np.min(t[t > 0], initial=max(t[-1], 1.))
+    ax.set_xscale('symlog', linthresh=start)
+    ax.set_xticks(np.append(0., 10.**np.arange(np.ceil(np.log10(start)),
+                                               np.log10(max(t[-1], 1.)))))
     ax.set_ylabel(name)
     ax.spines[['top', 'right']].set_visible(False)
   axes[1].set_xlabel('time t')

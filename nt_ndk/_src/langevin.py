@@ -125,10 +125,10 @@ class _Network:
     self.outputs = jax.jit(jax.vmap(self._apply, (0, 0, None)))
     self.learn = jax.jit(jax.vmap(
         functools.partial(self._advance, frozen=False, free=False),
-        (0, 0, 0, None, None)))
+        (0, 0, 0, 0, None, None)))
     self.drift = {free: jax.jit(jax.vmap(
         functools.partial(self._advance, frozen=True, free=free),
-        (0, 0, 0, None, None))) for free in (False, True)}
+        (0, 0, 0, 0, None, None))) for free in (False, True)}
     self.curvature = jax.jit(self._curvature)
 
   def _moving(self, frozen: bool):
@@ -138,8 +138,8 @@ class _Network:
                   for t in (self._prior, self._readout)]
     if structures[0] != structures[1]:
       raise ValueError(
-          '`t_freeze` needs to know the readout: pass `readout`, a tree of '
-          f'Booleans like the parameters, {structures[0]}. Only networks of '
+          '`t_freeze` and `antithetic` need to know the readout: pass '
+          f'`readout`, a tree of Booleans like the parameters, {structures[0]}. Only networks of '
           '`nt_ndk.stax` that end in one layer of weights know their own.')
     return jax.tree_util.tree_map(lambda r: not r, self._readout)
 
@@ -147,14 +147,26 @@ class _Network:
     return lambda params, rows: self._apply(
         params, rest, jax.tree_util.tree_map(lambda a: a[rows], self._x))
 
-  def _advance(self, params, rest, key, count, step, frozen, free):
+  def check_odd(self):
+    """Refuses networks whose outputs do not change sign with the readout."""
+    params, rest = self._init(random.PRNGKey(0), self._x)
+    opposite = jax.tree_util.tree_map(
+        lambda hidden, p: p if hidden else -p, self._moving(True), params)
+    one, two = (self._apply(p, rest, self._x) for p in (params, opposite))
+    tol = 100 * float(jnp.finfo(one.dtype).eps * jnp.max(jnp.abs(one)))
+    if not np.allclose(one, -two, rtol=0., atol=tol):
+      raise ValueError(
+          '`antithetic=True` needs a network whose outputs change sign when '
+          'all parameters of the readout do.')
+
+  def _advance(self, params, rest, sign, key, count, step, frozen, free):
     moving = self._moving(frozen)
     if free:
       moved = networks.diffuse(params, self._prior, key,
                                self._temperature * step)
       return proximal_lib.where(moving, moved, params)
-    args = (self._on_rows(rest), self._y, self._prior, moving,
-            self._temperature)
+    y = sign.astype(self._y.dtype) * self._y
+    args = self._on_rows(rest), y, self._prior, moving, self._temperature
     steps = (proximal_lib.proximal_steps(*args) if self._proximal else
              proximal_lib.langevin_steps(*args, self._batch_size))
     return steps(params, key, count, step)
@@ -201,7 +213,7 @@ class _Network:
     """Memory that one network takes while it learns."""
     keys = random.split(random.PRNGKey(0), 1)
     state = jax.eval_shape(self.draw, keys)
-    memory = self.learn.lower(*state, keys, 1, .1).compile().memory_analysis()
+    memory = self.learn.lower(*state, np.ones(1), keys, 1, .1).compile().memory_analysis()
     return memory.temp_size_in_bytes + 2 * memory.output_size_in_bytes
 
 
@@ -219,6 +231,7 @@ def markov_proximal_ensemble(
     proximal: bool = False,
     batch_size: int = 0,
     readout: Any = None,
+    antithetic: bool = False,
     max_bytes: int = 2**30,
     progress: bool = False):
   r"""Returns a function that trains an ensemble by Markov proximal learning.
@@ -288,6 +301,13 @@ def markov_proximal_ensemble(
       Booleans, a tree like the parameters: those that stop at `t_freeze`.
       `None` is the last layer of a network of :mod:`nt_ndk.stax`.
 
+    antithetic:
+      whether networks come in pairs, alike but for the sign of the readout's
+      weights, at initialisation and in their noise. Each is a network of the
+      ensemble. At infinite width half the sum of a pair's outputs is the mean
+      without any spread, so that few networks give a precise mean; the variance
+      gains nothing. Applies to outputs, not to kernels.
+
     max_bytes:
       memory that networks trained side by side may take. One network is the
       least.
@@ -352,6 +372,8 @@ def markov_proximal_ensemble(
   x_train, y_train = jax.tree_util.tree_map(jnp.asarray, (x_train, y_train))
   network = _Network(init_fn, apply_fn, x_train, y_train, temperature,
                      prior_std, readout, proximal, batch_size)
+  if antithetic:
+    network.check_odd()
 
   @functools.lru_cache(maxsize=1)
   def largest_step() -> float:
@@ -370,15 +392,17 @@ def markov_proximal_ensemble(
   def run(key, n_networks, t, observer, freeze=np.inf, hidden_learning=False,
           checkpoint=None):
     """Moments of what is observed at times `t`, `[T]`, which are sorted."""
-    if n_networks < 2:
-      raise ValueError(f'`n_networks` must be at least 2, got {n_networks}.')
+    if n_networks < 2 * observer.copies or n_networks % observer.copies:
+      raise ValueError(
+          f'`n_networks` must be at least {2 * observer.copies}'
+          f'{", and even," if observer.copies > 1 else ","} got {n_networks}.')
     if not t.size:
       raise ValueError('There must be at least one time `t`.')
     plan = _plan(rate * t, rate * freeze, largest_step(), proximal,
                  hidden_learning)
     file = Checkpoint(checkpoint, (
         network.fingerprint(key), jax.random.key_data(key), n_networks, plan,
-        hidden_learning, observer.inputs))
+        hidden_learning, observer.copies, observer.inputs))
     return _train(network, key, n_networks, plan, observer, hidden_learning,
                   max_bytes, file, progress)
 
@@ -393,13 +417,12 @@ def markov_proximal_ensemble(
       x_test = x_train
     arguments.check_test_data(x_test, x_train)
     times, place = np.unique(t, return_inverse=True)
-    moments = run(key, n_networks, times, _Outputs(network, x_test),
+    observer = _Outputs(network, x_test, antithetic)
+    moments = run(key, n_networks, times, observer,
                   np.inf if t_freeze is None else t_freeze, hidden_learning,
                   checkpoint)
-    pick = lambda a: a[place.reshape(t.shape)]
-    return Ensemble(t, pick(moments.mean), pick(moments.variance),
-                    pick(moments.mean_error), pick(moments.variance_error),
-                    n_networks)
+    return Ensemble(t, *(a[place.reshape(t.shape)]
+                         for a in observer.statistics(moments)), n_networks)
 
   def kernel_fn(key, n_networks: int, t1, t2, x1, x2=None,
                 get: Union[None, str, tuple[str, ...]] = None,
@@ -427,17 +450,37 @@ def markov_proximal_ensemble(
 
 
 class _Outputs:
-  """Observes outputs on test inputs."""
+  """Observes outputs on test inputs, of networks or of antithetic pairs.
 
-  def __init__(self, network: _Network, x):
+  The second of a pair, with a readout of the opposite sign and targets `y`, is
+  minus the first one with targets `-y`: all that changes is this sign.
+  """
+
+  def __init__(self, network: _Network, x, antithetic: bool):
     self.inputs = x
+    self.copies = 2 if antithetic else 1
     self.bytes_for_one = 0  # Little beside parameters.
     self.observe = lambda params, rest: np.asarray(
         network.outputs(params, rest, x))
 
   def samples(self, observed, rest) -> np.ndarray:
     del rest
-    return np.stack(observed, 1)
+    outputs = np.stack(observed, 1)
+    if self.copies == 1:
+      return outputs
+    one, two = outputs[::2], -outputs[1::2]
+    return np.stack([(one + two) / 2, (one - two) / 2], 1)
+
+  def statistics(self, moments: Moments):
+    """Mean and variance of outputs, and their standard errors."""
+    all_of = (moments.mean, moments.variance, moments.mean_error,
+              moments.variance_error)
+    if self.copies == 1:
+      return all_of
+    # Half the difference has either sign alike, and no mean. Errors of both
+    # parts of the variance may go together.
+    (mean, _), variance, (mean_error, _), variance_error = all_of
+    return mean, np.sum(variance, 0), mean_error, np.sum(variance_error, 0)
 
 
 class _Kernels:
@@ -445,6 +488,7 @@ class _Kernels:
 
   def __init__(self, network: _Network, x1, x2, get, tau, place):
     self.inputs = x1, x2
+    self.copies = 1
     self.bytes_for_one = len(tau) * network.bytes_of_parameters
     self.observe = lambda params, rest: jax.tree_util.tree_map(np.asarray,
                                                                params)
@@ -465,8 +509,9 @@ def _train(network: _Network, key, n_networks: int, plan: list[_Block],
   if state is None:
     need = network.bytes_for_one() + observer.bytes_for_one
     size = int(np.clip(max_bytes // need, 1, n_networks))
-    # Parts of equal size, for which one program is enough.
+    # Parts of equal size, for which one program is enough, of whole pairs.
     size = -(-n_networks // -(-n_networks // size))
+    size += -size % observer.copies
     state = dict(size=size, first=0, block=0, params={}, observed={},
                  moments=None)
   size, moments = state['size'], state['moments']
@@ -474,7 +519,9 @@ def _train(network: _Network, key, n_networks: int, plan: list[_Block],
     moments = Moments(**moments)
   bar = Bar(progress, 'Networks', n_networks)
   for first in range(state['first'], n_networks, size):
-    keys = network.keys(key, first + np.arange(size))
+    numbers = first + np.arange(size)
+    keys = network.keys(key, numbers // observer.copies)
+    signs = 1. - 2 * (numbers % observer.copies)
     params, rest = network.draw(keys)
     keys = jax.vmap(random.split)(keys)[:, 1]
     observed, start = [], 0
@@ -489,8 +536,8 @@ def _train(network: _Network, key, n_networks: int, plan: list[_Block],
       if block.count:
         advance = (network.drift[not hidden_learning] if block.frozen else
                    network.learn)
-        params = advance(params, rest, network.keys(keys, i), block.count,
-                         block.step)
+        params = advance(params, rest, signs, network.keys(keys, i),
+                         block.count, block.step)
       else:
         observed.append(observer.observe(params, rest))
         _check_finite(observed[-1])
@@ -498,7 +545,8 @@ def _train(network: _Network, key, n_networks: int, plan: list[_Block],
       file.keep(lambda: dict(  # pylint: disable=cell-var-from-loop
           size=size, first=first, block=i + 1, observed=_numbered(observed),
           params=_numbered(params), moments=moments and moments._asdict()))
-    part = Moments.of(observer.samples(observed, rest)[:n_networks - first])
+    samples = observer.samples(observed, rest)
+    part = Moments.of(samples[:(n_networks - first) // observer.copies])
     moments = part if moments is None else moments.joined(part)
   bar.close()
   file.keep(lambda: dict(size=size, first=n_networks, block=0, params={},

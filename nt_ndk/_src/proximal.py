@@ -127,7 +127,8 @@ def proximal_steps(f, y, prior, moving, temperature: float):
           *map(jax.tree_util.tree_leaves, (new, params))))
       return count + 1, new, moved
 
-    size = sum(jnp.sum(p**2) for p in jax.tree_util.tree_leaves(params))
+    size = sum(jnp.sum(p**2) for p in jax.tree_util.tree_leaves(
+        (params, center)))
     tol = (100 * jnp.finfo(y.dtype).eps)**2 * size
     count, params, moved = jax.lax.while_loop(
         lambda state: (state[0] < _MAX_ITERATIONS) & (state[2] > tol), iterate,

@@ -1,0 +1,133 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Cost of an ensemble of finite networks, beside that of theory.
+
+The mean on test images at 30 times, from the gradient-driven phase to
+equilibrium: by theory, and by an ensemble of Langevin dynamics with as many
+networks as make its standard error 1% of the targets (in root mean square over
+times and images), with and without antithetic pairs. Both include all
+compilation. A first, small ensemble tells how many networks are needed, and
+compiles all but the programs for the size of the large one.
+
+Then the memory of 1000 networks with two hidden layers of 1024 units: peak
+memory of a process, less what it had before, against the bound `max_bytes`.
+
+    python benchmarks/ensemble_cost.py --data_dir=/path/to/mnist
+"""
+
+import csv
+import os
+import resource
+import subprocess
+import sys
+import time
+
+from absl import app
+from absl import flags
+import jax
+from jax import random
+import numpy as np
+
+from nt_ndk import langevin
+from nt_ndk import predict
+from nt_ndk import stax
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..', 'examples'))
+import datasets  # pylint: disable=g-import-not-at-top,wrong-import-position
+
+_DATA_DIR = flags.DEFINE_string(
+    'data_dir', None, 'Folder with the original MNIST files.', required=True)
+_N_TRAIN = flags.DEFINE_integer('n_train', 20, 'Training images.')
+_WIDTHS = flags.DEFINE_list('widths', ['256', '1024'], 'Widths.')
+_OUTPUT = flags.DEFINE_string('output', None, 'CSV file to write.')
+_MEMORY = flags.DEFINE_integer(
+    'memory', 0, 'Measure memory only, under this bound in bytes.')
+
+_TEMPERATURE = .1
+_READOUT_STD = .4
+_ERROR = .01
+
+
+def network(width, depth=1):
+  hidden = [l for _ in range(depth)
+            for l in (stax.Dense(width, 2**.5), stax.Relu())]
+  return stax.serial(*hidden, stax.Dense(1, _READOUT_STD))
+
+
+def data():
+  x, y, x_test, _ = datasets.load('mnist', ['4', '9'], _N_TRAIN.value, 10,
+                                  data_dir=_DATA_DIR.value)
+  return x, y, x_test
+
+
+def seconds_of(run):
+  begin = time.perf_counter()
+  out = jax.block_until_ready(run())
+  return time.perf_counter() - begin, out
+
+
+def peak_gigabytes():
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def cost(x, y, x_test):
+  """Rows of seconds, one for each ensemble."""
+  t = y.size * np.geomspace(.02, 3 / _TEMPERATURE, 30)
+  theory, mean = seconds_of(lambda: predict.markov_proximal_mse_ensemble(
+      network(1)[2], x, y, _TEMPERATURE)(t=t, x_test=x_test, get='ndk'))
+  rms = lambda a: np.sqrt(np.mean(np.square(a)))
+  for width in map(int, _WIDTHS.value):
+    for antithetic in (False, True):
+      ensemble_fn = langevin.markov_proximal_ensemble(
+          *network(width)[:2], x, y, _TEMPERATURE, antithetic=antithetic)
+      pilot = ensemble_fn(random.PRNGKey(0), 100, t, x_test)
+      count = int(100 * (rms(pilot.mean_error) / _ERROR)**2)
+      count = max(count + count % 2, 4)
+      seconds, ensemble = seconds_of(
+          lambda: ensemble_fn(random.PRNGKey(1), count, t, x_test))  # pylint: disable=cell-var-from-loop
+      yield dict(
+          n=len(x), width=width, antithetic=int(antithetic), networks=count,
+          standard_error=f'{rms(ensemble.mean_error):.4f}',
+          deviation=f'{rms(ensemble.mean - mean):.4f}',
+          seconds=f'{seconds:.0f}', theory_seconds=f'{theory:.1f}',
+          ratio=f'{seconds / theory:.0f}')
+
+
+def memory(x, y, x_test, bound):
+  """Gigabytes that 1000 networks take, at the end of a few steps."""
+  ensemble_fn = langevin.markov_proximal_ensemble(
+      *network(1024, 2)[:2], x, y, _TEMPERATURE, loss='sum', step_size=.01,
+      max_bytes=bound)
+  ensemble_fn(random.PRNGKey(0), 2, .01, x_test)  # What JAX itself takes.
+  before = peak_gigabytes()
+  ensemble_fn(random.PRNGKey(0), 1000, .02, x_test)
+  return peak_gigabytes() - before
+
+
+def main(argv):
+  del argv
+  jax.config.update('jax_enable_x64', True)
+  x, y, x_test = data()
+  if _MEMORY.value:
+    print(memory(x, y, x_test, _MEMORY.value))
+    return
+  rows = []
+  for row in cost(x, y, x_test):
+    rows.append(row)
+    print(row, flush=True)
+  for bound in (2**28, 2**30):
+    out = subprocess.run(
+        [sys.executable, __file__, f'--data_dir={_DATA_DIR.value}',
+         f'--n_train={_N_TRAIN.value}', f'--memory={bound}'],
+        capture_output=True, text=True, check=True)
+    print(f'1000 networks of width 1024 and depth 2, bound {bound / 2**30:.2f} '
+          f'GB: {float(out.stdout.split()[-1]):.2f} GB.', flush=True)
+  if _OUTPUT.value:
+    with open(_OUTPUT.value, 'w', newline='') as f:
+      writer = csv.DictWriter(f, rows[0])
+      writer.writeheader()
+      writer.writerows(rows)
+
+
+if __name__ == '__main__':
+  app.run(main)
