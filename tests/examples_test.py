@@ -56,8 +56,9 @@ class TwoPhasesTest(absltest.TestCase):
   def test_table_and_picture(self):
     folder = self.create_tempdir().full_path
     temperature, n = 1e-4, 20
-    done = run('two_phases', f'--output_dir={folder}', f'--n_train={n}', '--n_test=30',
-               '--depth=1', '--n_times=120', f'--temperature={temperature}')
+    done = run('two_phases', f'--output_dir={folder}', f'--n_train={n}',
+               '--n_test=30', '--depth=1', '--n_times=120',
+               f'--temperature={temperature}')
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertIn('Best mean squared test error', done.stdout)
     table = read(folder, 'two_phases')

@@ -4,7 +4,10 @@
 """Tests of `nt_ndk.langevin`: finite networks whose statistics are known."""
 
 import os
+import subprocess
+import sys
 import tempfile
+import time
 from unittest import mock
 
 from absl.testing import absltest
@@ -320,6 +323,44 @@ class EnsembleTest(parameterized.TestCase):
       with self.assertRaisesRegex(ValueError, 'another problem'):
         one_weight(step_size=.1)(random.PRNGKey(0), 2, 1., checkpoint=path)
 
+  def test_killed_at_random(self):
+    script = '''if True:
+      import sys
+      from jax import random
+      import jax.numpy as jnp
+      import numpy as np
+      from nt_ndk import langevin, stax
+      from nt_ndk._src import checkpoint
+      checkpoint._EVERY = 0.
+      init_fn, apply_fn, _ = stax.serial(stax.Dense(8), stax.Erf(),
+                                         stax.Dense(1))
+      x = random.normal(random.PRNGKey(0), (3, 2))
+      ensemble = langevin.markov_proximal_ensemble(
+          init_fn, apply_fn, x, jnp.sin(x[:, :1]), .1, max_bytes=1,
+          step_size=.01)(random.PRNGKey(1), 300, jnp.array([1., 6., 4.]),
+                         checkpoint=sys.argv[1] or None)
+      np.save(sys.argv[2], np.stack(ensemble[1:5]))
+    '''
+    folder = self.create_tempdir().full_path
+    path, results, kills = os.path.join(folder, 'run'), [], 0
+    rng = np.random.default_rng()
+    for name, kill in (('', False), *3 * [(path, True)], (path, False)):
+      result = os.path.join(folder, f'{len(results)}.npy')
+      seen = os.path.exists(path) and os.stat(path).st_mtime_ns
+      process = subprocess.Popen([sys.executable, '-c', script, name, result])
+      while kill and process.poll() is None:
+        if os.path.exists(path) and os.stat(path).st_mtime_ns != seen:
+          time.sleep(rng.uniform(0., .3))
+          process.kill()
+          kill = False
+        time.sleep(.01)
+      kills += process.wait() < 0
+      if os.path.exists(result):
+        results.append(np.load(result))
+    self.assertGreater(kills, 0)
+    np.testing.assert_array_equal(results[0], results[-1])
+    self.assertGreater(len(results), 1)
+
   def test_moments(self):
     samples = np.random.default_rng(0).gamma(2., size=(50, 3))
     parts = [Moments.of(a) for a in np.split(samples, [7, 8, 30])]
@@ -406,7 +447,8 @@ class RefusalsTest(parameterized.TestCase):
 
   @parameterized.parameters(
       dict(loss='median'), dict(step_size=-1.), dict(proximal=True),
-      dict(batch_size=2), dict(batch_size=.5), dict(learning_rate=0.), dict(max_bytes=0))
+      dict(batch_size=2), dict(batch_size=.5), dict(learning_rate=0.),
+      dict(max_bytes=0))
   def test_wrong_arguments(self, **kwargs):
     with self.assertRaisesRegex(ValueError, next(iter(kwargs)).split('=')[0]):
       one_weight(**kwargs)

@@ -38,7 +38,8 @@ class Ensemble(NamedTuple):
     mean: average over networks.
     variance: over networks, of each output.
     mean_error: standard error of the mean.
-    variance_error: standard error of the variance.
+    variance_error: standard error of the variance; for antithetic pairs, a
+      bound.
     n_networks: number of networks.
   """
   t: np.ndarray
@@ -139,8 +140,9 @@ class _Network:
     if structures[0] != structures[1]:
       raise ValueError(
           '`t_freeze` and `antithetic` need to know the readout: pass '
-          f'`readout`, a tree of Booleans like the parameters, {structures[0]}. Only networks of '
-          '`nt_ndk.stax` that end in one layer of weights know their own.')
+          '`readout`, a tree of Booleans like the parameters, '
+          f'{structures[0]}. Only networks of `nt_ndk.stax` that end in one '
+          'layer of weights know their own.')
     return jax.tree_util.tree_map(lambda r: not r, self._readout)
 
   def _on_rows(self, rest):
@@ -213,7 +215,8 @@ class _Network:
     """Memory that one network takes while it learns."""
     keys = random.split(random.PRNGKey(0), 1)
     state = jax.eval_shape(self.draw, keys)
-    memory = self.learn.lower(*state, np.ones(1), keys, 1, .1).compile().memory_analysis()
+    learn = self.learn.lower(*state, np.ones(1), keys, 1, .1).compile()
+    memory = learn.memory_analysis()
     return memory.temp_size_in_bytes + 2 * memory.output_size_in_bytes
 
 
