@@ -4,6 +4,7 @@
 """Tests of examples and README: they run, and show what they claim."""
 
 import csv
+import glob
 import gzip
 import os
 import re
@@ -15,7 +16,8 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
 
-_EXAMPLES = os.path.join(os.path.dirname(__file__), '..', 'examples')
+_ROOT = os.path.join(os.path.dirname(__file__), '..')
+_EXAMPLES = os.path.join(_ROOT, 'examples')
 sys.path.insert(0, os.path.abspath(_EXAMPLES))
 import datasets  # pylint: disable=g-import-not-at-top,wrong-import-position
 
@@ -35,14 +37,35 @@ def read(folder, example):
   return {k: np.array([float(row[k]) for row in rows]) for k in rows[0]}
 
 
-class ReadmeTest(absltest.TestCase):
+def run_blocks(page):
+  """Runs all code of a page of documentation, and returns its variables."""
+  with open(page, encoding='utf-8') as f:
+    blocks = re.findall(r'```python\n(.*?)```', f.read(), re.DOTALL)
+  names = {}
+  exec('\n'.join(blocks), names)  # pylint: disable=exec-used
+  return names
 
-  def test_code(self):
-    readme = os.path.join(os.path.dirname(__file__), '..', 'README.md')
-    with open(readme, encoding='utf-8') as f:
-      blocks = re.findall(r'```python\n(.*?)```', f.read(), re.DOTALL)
-    names = {}
-    exec('\n'.join(blocks), names)  # pylint: disable=exec-used
+
+class DocumentsTest(parameterized.TestCase):
+
+  def test_tutorial(self):
+    names = run_blocks(os.path.join(_ROOT, 'docs', 'tutorial.md'))
+    np.testing.assert_array_equal(names['ntk'], names['same'])
+    early = names['early']
+    curve = names['predict_fn'](t=names['t'], x_test=names['x_test'], get='ndk')
+    self.assertLess(np.max(np.abs(curve - names['ntk_mean'])[early]), .02)
+    np.testing.assert_allclose(curve[-1], names['posterior'], atol=1e-4)
+    self.assertLess(np.sqrt(np.mean(names['comparison'].mean_z**2)), 3.)
+
+  @parameterized.parameters(sorted(
+      os.path.basename(page) for page in glob.glob(
+          os.path.join(_ROOT, 'docs', '*.md'))))
+  def test_every_page(self, page):
+    if page != 'tutorial.md':
+      run_blocks(os.path.join(_ROOT, 'docs', page))
+
+  def test_readme(self):
+    names = run_blocks(os.path.join(_ROOT, 'README.md'))
     self.assertEqual(names['f'].shape, (50, 30, 1))
     self.assertEqual(names['correlation'].shape, (30,))
     self.assertEqual(names['f_limit'].shape, (3, 30, 1))
