@@ -111,7 +111,8 @@ def plot(title, taus, unit, table, depths, both):
     figure.colorbar(picture, ax=axes[0], label=r'NDK$(\tau, \tau^\prime)$')
     axes[0].set(xlabel=r"earlier time $\tau' / s^2$", aspect='equal',
                 ylabel=r'later time $\tau / s^2$')
-    axes[0].set_title(f'{depths[len(depths) // 2]} hidden layers', fontsize=10.5)
+    axes[0].set_title(f'{depths[len(depths) // 2]} hidden layers',
+                      fontsize=10.5)
     for depth, color in zip(depths, _COLORS):
       axes[1].plot(taus / unit, table[f'ndk_{depth}'] / table[f'ntk_{depth}'],
                    color=color, lw=2, label=f'{depth} hidden')
@@ -149,8 +150,8 @@ def main(argv):
     print(f'{depth} hidden layers: the integral over the past ends at '
           f'{table[f"integral_{depth}"][-1]:.6f}, the NNGP kernel is '
           f'{table[f"nngp_{depth}"][-1]:.6f}.')
-  title = (f'Neural Dynamical Kernel of {_ACTIVATION.value} networks, inputs at '
-           f'{_ANGLE.value:g} degrees; $s_0$ = {_W_INIT_STD.value:g}, $s$ = '
+  title = (f'Neural Dynamical Kernel of {_ACTIVATION.value} networks, inputs '
+           f'at {_ANGLE.value:g} degrees; $s_0$ = {_W_INIT_STD.value:g}, $s$ = '
            f'{_W_PRIOR_STD.value:g}')
   figure = plot(title, taus, unit, table, depths,
                 kernels(depths[len(depths) // 2]))

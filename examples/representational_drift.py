@@ -41,7 +41,7 @@ _W_PRIOR_STD = flags.DEFINE_float(
     'W_prior_std', 1., 'Standard deviation s of weights under the prior.')
 _N_TIMES = flags.DEFINE_integer('n_times', 40, 'Drift times.', lower_bound=2)
 _RESOLUTION = flags.DEFINE_float(
-    'resolution', 1e-3, 'Smallest difference of outputs that can be read.')
+    'resolution', 1e-4, 'Smallest difference of outputs that can be read.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Seed of the draw of samples.')
 _OUTPUT_DIR = flags.DEFINE_string(
     'output_dir', 'representational_drift_output',
@@ -51,7 +51,7 @@ _TASKS = (('0', '1'), ('4', '9'))
 _ACTIVATIONS = ('relu', 'erf')
 _CLASS_COLORS = '#7b3fa0', '#3a76c4'
 _CASE_COLORS = '#c8611a', '#e0a878', '#0b7a75', '#7fbfb9'
-_END = 10.  # Drift is followed to this many times s^2.
+_END = 12.  # Drift is followed to this many times s^2.
 
 
 def build_kernel_fn(activation, depth, W_prior_std):

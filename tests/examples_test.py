@@ -105,6 +105,85 @@ class TwoPhasesTest(absltest.TestCase):
     self.assertIn('temperature', done.stdout + done.stderr)
 
 
+class ClaimsTest(parameterized.TestCase):
+  """What the examples say of the paper's results, on the tables they write."""
+
+  def table(self, example, *args):
+    folder = self.create_tempdir().full_path
+    done = run(example, f'--output_dir={folder}', *args)
+    self.assertEqual(done.returncode, 0, done.stderr)
+    return read(folder, example)
+
+  def test_synthetic_phases(self):
+    table = self.table('synthetic_phases', '--n_train=6', '--n_times=60',
+                       '--n_networks=0', '--temperatures=1e-2,1e-3')
+    # Against time, curves of both temperatures coincide while gradients drive;
+    early = table['time'] < 1.
+    np.testing.assert_allclose(table['time_0.01'][early],
+                               table['time_0.001'][early], atol=5e-3)
+    self.assertGreater(table['time_0.001'][early][-1], .3)
+    # later, against diffusion time, in the limit that they share.
+    late = table['diffusion_time'] > .02
+    for T, atol in ((.01, 2e-2), (.001, 2e-3)):
+      np.testing.assert_allclose(table[f'tau_{T:g}'][late],
+                                 table['diffusive_limit'][late], atol=atol)
+    limit = table['diffusive_limit']
+    self.assertGreater(limit[-1], 1.05 * limit[0])
+
+  def test_dynamical_kernel(self):
+    table = self.table('dynamical_kernel', '--depths=1,3', '--n_times=20')
+    for depth in (1, 3):
+      ndk, ntk, integral, nngp = (
+          table[f'{name}_{depth}']
+          for name in ('ndk', 'ntk', 'integral', 'nngp'))
+      self.assertTrue(np.all(np.diff(ndk) < 0))
+      self.assertGreater(ndk[0], .9 * ntk[0])
+      self.assertLess(ndk[-1], 1e-3 * ntk[0])
+      np.testing.assert_allclose(integral[-1], nngp[-1], rtol=1e-6)
+    # Deeper networks forget sooner.
+    np.testing.assert_array_less(table['ndk_3'] / table['ntk_3'],
+                                 table['ndk_1'] / table['ntk_1'])
+
+  def test_initialisation_and_depth(self):
+    table = self.table('initialisation_and_depth', '--depths=1', '--n_times=60')
+    for activation in ('relu', 'erf'):
+      ends = [table[f'mse_{activation}_1_{ratio}']
+              for ratio in ('.5', '1', '2')]
+      # The posterior does not depend on initialisation; the way to it does.
+      np.testing.assert_allclose([c[-1] for c in ends], ends[0][-1], rtol=1e-3)
+      for ratio, curve in zip(('.5', '1', '2'), ends):
+        np.testing.assert_allclose(
+            curve[-1], table[f'nngp_{activation}_1_{ratio}'][-1], rtol=1e-3)
+    ntk = [table[f'ntk_erf_1_{ratio}'][0] for ratio in ('.5', '1', '2')]
+    self.assertGreater(ntk[0], 1.1 * ntk[2])
+    # Not monotonic: best before the end.
+    for ratio in ('.5', '1', '2'):
+      curve = table[f'mse_erf_1_{ratio}']
+      self.assertLess(np.min(curve), .95 * curve[-1])
+
+  def test_early_stopping(self):
+    table = self.table('early_stopping', '--ratios=.5,2', '--depths=1',
+                       '--n_train=20', '--n_test=20', '--n_times=8')
+    small, large = table['diffusion_time']
+    self.assertLess(small, 1.)
+    self.assertGreater(large, 1.)
+    # Little gain where weights start small; gradient flow is bad where large.
+    self.assertGreater(table['gain_over_ntk'][1], table['gain_over_ntk'][0])
+    self.assertGreater(table['gain_over_nngp'][0], 0.)
+
+  def test_representational_drift(self):
+    table = self.table('representational_drift', '--n_times=8')
+    for key in ('relu_01', 'relu_49', 'erf_01', 'erf_49'):
+      self.assertGreater(table[f'accuracy_{key}'][0], .9)
+    # Norms are left by ReLU, nothing by an odd function.
+    self.assertGreater(table['accuracy_relu_01'][-1], .8)
+    self.assertLess(table['accuracy_relu_49'][-1], .65)
+    for task in ('01', '49'):
+      self.assertEqual(table[f'accuracy_erf_{task}'][-1], .5)
+      self.assertLess(table[f'rms_erf_{task}'][-1], 1e-3)
+    self.assertGreater(table['rms_relu_01'][-1], 1e-2)
+
+
 class FiniteNetworksTest(parameterized.TestCase):
 
   def test_langevin_vs_theory(self):
