@@ -22,8 +22,8 @@ import jax.numpy as jnp
 from matplotlib import pyplot as plt
 import numpy as np
 
-from nt_ndk import stax
 import reports
+import tasks
 
 _DEPTHS = flags.DEFINE_list('depths', ['1', '2', '3', '5'], 'Hidden layers.')
 _ACTIVATION = flags.DEFINE_enum(
@@ -47,12 +47,8 @@ _END, _MAP_END = 20., 2.
 
 def kernels(depth):
   """NDK and NNGP of the two inputs, as functions of arrays of both times."""
-  phi, W_std = {'relu': (stax.Relu, 2**.5), 'erf': (stax.Erf, 1.5)}[
-      _ACTIVATION.value]
-  stds = dict(W_init_std=_W_INIT_STD.value, W_prior_std=_W_PRIOR_STD.value)
-  kernel_fn = stax.serial(
-      *[l for _ in range(depth) for l in (stax.Dense(1, W_std, **stds), phi())],
-      stax.Dense(1, **stds))[2]
+  kernel_fn = tasks.network(_ACTIVATION.value, depth, _W_INIT_STD.value,
+                            _W_PRIOR_STD.value)[2]
   angle = np.deg2rad(_ANGLE.value)
   x1 = 2**.5 * jnp.array([[1., 0.]])
   x2 = 2**.5 * jnp.array([[np.cos(angle), np.sin(angle)]])
@@ -132,9 +128,7 @@ def plot(title, taus, unit, table, depths, both):
 
 
 def main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f'Unknown arguments: {argv[1:]}.')
-  jax.config.update('jax_enable_x64', True)
+  tasks.start(argv)
   unit = _W_PRIOR_STD.value**2
   depths = [int(d) for d in _DEPTHS.value]
   taus = unit * np.geomspace(1e-2, _END, _N_TIMES.value)

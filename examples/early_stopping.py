@@ -16,24 +16,14 @@ Avidan, Li and Sompolinsky, arXiv:2309.04522: early stopping.
 
 from absl import app
 from absl import flags
-import jax
 from matplotlib import pyplot as plt
 import numpy as np
 
-import datasets
 from nt_ndk import predict
-from nt_ndk import stax
 import reports
+import tasks
 
-_DATASET = flags.DEFINE_enum(
-    'dataset', 'digits', datasets.DATASETS, 'Images to learn from.')
-_DATA_DIR = flags.DEFINE_string(
-    'data_dir', '', 'Folder with the original files of `mnist` or `cifar10`.')
-_CLASSES = flags.DEFINE_list(
-    'classes', ['4', '9'], 'The two labels to tell apart.')
-_N_TRAIN = flags.DEFINE_integer(
-    'n_train', 40, 'Training samples.', lower_bound=1)
-_N_TEST = flags.DEFINE_integer('n_test', 40, 'Test samples.', lower_bound=1)
+tasks.define_data_flags(n_train=40, n_test=40)
 _RATIOS = flags.DEFINE_list('ratios', ['.5', '.7', '1', '1.4', '2'],
                             'Values of s0 / s.')
 _DEPTHS = flags.DEFINE_list('depths', ['1', '3'], 'Hidden layers.')
@@ -46,7 +36,6 @@ _W_PRIOR_STD = flags.DEFINE_float(
 _N_TIMES = flags.DEFINE_integer(
     'n_times', 20, 'Times to choose from.', lower_bound=2)
 _RTOL = flags.DEFINE_float('rtol', 1e-4, 'Relative tolerance.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Seed of the draw of samples.')
 _OUTPUT_DIR = flags.DEFINE_string(
     'output_dir', 'early_stopping_output',
     'Folder for the picture and the table.')
@@ -54,15 +43,6 @@ _OUTPUT_DIR = flags.DEFINE_string(
 _COLORS = '#20306b', '#c8611a', '#0b7a75', '#7b3fa0'
 _PHASES = {'gradient-driven': 'o', 'diffusive': 's', 'equilibrium': '^'}
 _LATE = 30.  # Where equilibrium is drawn, in units of s^2.
-
-
-def build_kernel_fn(activation, depth, W_init_std, W_prior_std):
-  """Kernel of a fully connected network with one output."""
-  phi, W_std = {'relu': (stax.Relu, 2**.5), 'erf': (stax.Erf, 1.)}[activation]
-  stds = dict(W_init_std=W_init_std, W_prior_std=W_prior_std)
-  return stax.serial(*[l for _ in range(depth)
-                       for l in (stax.Dense(512, W_std, **stds), phi())],
-                     stax.Dense(1, **stds))[2]
 
 
 def plot(title, ratios, depths, results, diffusion_time):
@@ -107,16 +87,9 @@ def plot(title, ratios, depths, results, diffusion_time):
 
 
 def main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f'Unknown arguments: {argv[1:]}.')
   temperature, s = _TEMPERATURE.value, _W_PRIOR_STD.value
-  if not temperature > 0:
-    raise app.UsageError('`--temperature` must be positive, got '
-                         f'{temperature}.')
-  jax.config.update('jax_enable_x64', True)
-  x, y, x_test, y_test = datasets.load(
-      _DATASET.value, _CLASSES.value, _N_TRAIN.value, _N_TEST.value,
-      data_dir=_DATA_DIR.value, seed=_SEED.value)
+  tasks.start(argv, temperature)
+  x, y, x_test, y_test = tasks.data()
   ratios = [float(r) for r in _RATIOS.value]
   depths = [int(d) for d in _DEPTHS.value]
   diffusion_time = lambda t: temperature * t / y.size / s**2
@@ -125,7 +98,7 @@ def main(argv):
     results[depth] = []
     for ratio in ratios:
       predict_fn = predict.markov_proximal_mse_ensemble(
-          build_kernel_fn(_ACTIVATION.value, depth, ratio * s, s), x, y,
+          tasks.network(_ACTIVATION.value, depth, ratio * s, s)[2], x, y,
           temperature, rtol=_RTOL.value)
       phases = predict_fn.phases()
       best = predict.optimal_stopping(
@@ -141,8 +114,8 @@ def main(argv):
                    diffusion_time(best.t_optimal), best.minimum,
                    best.gain_over_ntk, best.gain_over_nngp,
                    list(_PHASES).index(best.phase)))
-  title = (f'{_DATASET.value} {" vs ".join(_CLASSES.value)}, {len(x)} images; '
-           f'{_ACTIVATION.value}, $T$ = {temperature:g}, $s$ = {s:g}')
+  title = (f'{tasks.data_title()}; {_ACTIVATION.value}, $T$ = '
+           f'{temperature:g}, $s$ = {s:g}')
   columns = dict(zip(
       ('depth', 'ratio', 't_optimal', 'diffusion_time', 'minimum',
        'gain_over_ntk', 'gain_over_nngp', 'phase'), zip(*rows)))

@@ -19,7 +19,6 @@ from absl import app
 from absl import flags
 from flax import linen as flax_linen
 from flax import nnx as flax_nnx
-import jax
 from jax import nn
 from jax import random
 import jax.numpy as jnp
@@ -34,17 +33,10 @@ from nt_ndk import nnx
 from nt_ndk import predict
 from nt_ndk import stax
 import reports
+import tasks
 
+tasks.define_data_flags(n_train=20, n_test=4)
 _API = flags.DEFINE_enum('api', 'linen', ['linen', 'nnx'], 'Of Flax.')
-_DATASET = flags.DEFINE_enum(
-    'dataset', 'digits', datasets.DATASETS, 'Images to learn from.')
-_DATA_DIR = flags.DEFINE_string(
-    'data_dir', '', 'Folder with the original files of `mnist` or `cifar10`.')
-_CLASSES = flags.DEFINE_list(
-    'classes', ['4', '9'], 'The two labels to tell apart.')
-_N_TRAIN = flags.DEFINE_integer(
-    'n_train', 20, 'Training samples.', lower_bound=1)
-_N_TEST = flags.DEFINE_integer('n_test', 4, 'Test samples.', lower_bound=2)
 _WIDTH = flags.DEFINE_integer('width', 64, 'Channels.', lower_bound=1)
 _N_NETWORKS = flags.DEFINE_integer(
     'n_networks', 100, 'Networks of the ensemble, and as many for the kernels.',
@@ -57,7 +49,6 @@ _W_PRIOR_STD = flags.DEFINE_float(
     'W_prior_std', 1., 'Standard deviation s of weights under the prior.')
 _N_TIMES = flags.DEFINE_integer(
     'n_times', 10, 'Times at which networks are looked at.', lower_bound=2)
-_SEED = flags.DEFINE_integer('seed', 0, 'Seed of samples and networks.')
 _OUTPUT_DIR = flags.DEFINE_string(
     'output_dir', 'flax_ensemble_output',
     'Folder for the picture and the table.')
@@ -133,22 +124,16 @@ def plot(title, learning, kernel):
 
 
 def main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f'Unknown arguments: {argv[1:]}.')
   temperature, s = _TEMPERATURE.value, _W_PRIOR_STD.value
-  if not temperature > 0:
-    raise app.UsageError('`--temperature` must be positive, got '
-                         f'{temperature}.')
-  jax.config.update('jax_enable_x64', True)
-  x, y, x_test, _ = datasets.load(
-      _DATASET.value, _CLASSES.value, _N_TRAIN.value, _N_TEST.value,
-      data_dir=_DATA_DIR.value, seed=_SEED.value)
-  x, x_test = (datasets.images(a, _BLOCK[_DATASET.value]) for a in (x, x_test))
+  tasks.start(argv, temperature)
+  x, y, x_test, _ = tasks.data()
+  x, x_test = (datasets.images(a, _BLOCK[tasks.FLAGS.dataset])
+               for a in (x, x_test))
   stds = dict(W_init_std=_W_INIT_STD.value, W_prior_std=s)
   network = (linen_network(_WIDTH.value, stds) if _API.value == 'linen' else
              nnx_network(_WIDTH.value, stds, x.shape[-1]))
   kernel_fn = stax_kernel_fn(stds)
-  keys = random.split(random.PRNGKey(_SEED.value))
+  keys = random.split(random.PRNGKey(tasks.FLAGS.seed))
 
   # Kernels of the first test image and some training images, between
   # initialisation and later.
@@ -181,7 +166,7 @@ def main(argv):
   print(f'Mean outputs of {ensemble.n_networks} networks minus theory: root '
         f'mean square {rms(z):.2f} standard errors.')
 
-  title = (f'{_DATASET.value} {" vs ".join(_CLASSES.value)}, {len(x)} images; '
+  title = (f'{tasks.data_title()}; '
            f'{_N_NETWORKS.value} convolutional networks of flax.{_API.value}, '
            f'{_WIDTH.value} channels')
   figure = plot(

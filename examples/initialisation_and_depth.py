@@ -19,25 +19,14 @@ regularisation and depth.
 
 from absl import app
 from absl import flags
-import jax
 from matplotlib import pyplot as plt
 import numpy as np
 
-import datasets
 from nt_ndk import predict
-from nt_ndk import stax
 import reports
+import tasks
 
-_DATASET = flags.DEFINE_enum(
-    'dataset', 'digits', datasets.DATASETS, 'Images to learn from.')
-_DATA_DIR = flags.DEFINE_string(
-    'data_dir', '', 'Folder with the original files of `mnist` or `cifar10`.')
-_CLASSES = flags.DEFINE_list(
-    'classes', ['4', '9'], 'The two labels to tell apart.')
-_N_TRAIN = flags.DEFINE_integer(
-    'n_train', 50, 'Training samples.', lower_bound=1)
-_N_TEST = flags.DEFINE_integer(
-    'n_test', 200, 'Test samples, or all there are if fewer.', lower_bound=1)
+tasks.define_data_flags(n_train=50, n_test=200)
 _RATIOS = flags.DEFINE_list('ratios', ['.5', '1', '2'], 'Values of s0 / s.')
 _DEPTHS = flags.DEFINE_list('depths', ['1', '4'], 'Hidden layers.')
 _TEMPERATURE = flags.DEFINE_float(
@@ -46,7 +35,6 @@ _W_PRIOR_STD = flags.DEFINE_float(
     'W_prior_std', 1., 'Standard deviation s of weights under the prior.')
 _N_TIMES = flags.DEFINE_integer(
     'n_times', 120, 'Times in the output.', lower_bound=2)
-_SEED = flags.DEFINE_integer('seed', 0, 'Seed of the draw of samples.')
 _OUTPUT_DIR = flags.DEFINE_string(
     'output_dir', 'initialisation_and_depth_output',
     'Folder for the picture and the table.')
@@ -56,26 +44,10 @@ _COLORS = '#3a76c4', '#20306b', '#c8611a', '#0b7a75', '#7b3fa0'
 _START, _END = 1e-6, 20.  # Diffusion times, in units of s^2.
 
 
-def build_kernel_fn(activation, depth, W_init_std, W_prior_std):
-  """Kernel of a fully connected network with one output."""
-  phi, W_std = {'relu': (stax.Relu, 2**.5), 'erf': (stax.Erf, 1.)}[activation]
-  stds = dict(W_init_std=W_init_std, W_prior_std=W_prior_std)
-  return stax.serial(*[l for _ in range(depth)
-                       for l in (stax.Dense(512, W_std, **stds), phi())],
-                     stax.Dense(1, **stds))[2]
-
-
 def main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f'Unknown arguments: {argv[1:]}.')
   temperature, s = _TEMPERATURE.value, _W_PRIOR_STD.value
-  if not temperature > 0:
-    raise app.UsageError('`--temperature` must be positive, got '
-                         f'{temperature}.')
-  jax.config.update('jax_enable_x64', True)
-  x, y, x_test, y_test = datasets.load(
-      _DATASET.value, _CLASSES.value, _N_TRAIN.value, _N_TEST.value,
-      data_dir=_DATA_DIR.value, seed=_SEED.value)
+  tasks.start(argv, temperature)
+  x, y, x_test, y_test = tasks.data()
   taus = s**2 * np.geomspace(_START, _END, _N_TIMES.value)
   t = y.size * taus / temperature
   mse = lambda f: np.mean((np.asarray(f) - y_test)**2, axis=(-2, -1))
@@ -89,7 +61,7 @@ def main(argv):
       for ax, activation in zip(row, _ACTIVATIONS):
         for ratio, color in zip(_RATIOS.value, _COLORS):
           predict_fn = predict.markov_proximal_mse_ensemble(
-              build_kernel_fn(activation, depth, float(ratio) * s, s), x, y,
+              tasks.network(activation, depth, float(ratio) * s, s)[2], x, y,
               temperature)
           curve = mse(predict_fn(t=t, x_test=x_test, get='ndk'))
           ntk, nngp = (mse(predict_fn(t=None, x_test=x_test, get=get))
@@ -114,7 +86,7 @@ def main(argv):
     for ax in axes[-1]:
       ax.set_xlabel('diffusion time $T t / s^2$')
     figure.suptitle(
-        f'{_DATASET.value} {" vs ".join(_CLASSES.value)}, {len(x)} images; '
+        f'{tasks.data_title()}; '
         f'$T$ = {temperature:g}, $s$ = {s:g}; circles: best; shaded: diffusive '
         'phase', x=.01, ha='left', fontsize=12)
   reports.write(_OUTPUT_DIR.value, 'initialisation_and_depth', figure, table)

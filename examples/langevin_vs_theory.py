@@ -19,26 +19,16 @@ import time
 
 from absl import app
 from absl import flags
-import jax
 from jax import random
 from matplotlib import pyplot as plt
 import numpy as np
 
-import datasets
 from nt_ndk import langevin
 from nt_ndk import predict
-from nt_ndk import stax
 import reports
+import tasks
 
-_DATASET = flags.DEFINE_enum(
-    'dataset', 'digits', datasets.DATASETS, 'Images to learn from.')
-_DATA_DIR = flags.DEFINE_string(
-    'data_dir', '', 'Folder with the original files of `mnist` or `cifar10`.')
-_CLASSES = flags.DEFINE_list(
-    'classes', ['4', '9'], 'The two labels to tell apart.')
-_N_TRAIN = flags.DEFINE_integer(
-    'n_train', 20, 'Training samples.', lower_bound=1)
-_N_TEST = flags.DEFINE_integer('n_test', 20, 'Test samples.', lower_bound=1)
+tasks.define_data_flags(n_train=20, n_test=20)
 _WIDTH = flags.DEFINE_integer('width', 256, 'Units of a layer.', lower_bound=1)
 _DEPTH = flags.DEFINE_integer('depth', 1, 'Hidden layers.', lower_bound=1)
 _ACTIVATION = flags.DEFINE_enum(
@@ -56,7 +46,6 @@ _W_PRIOR_STD = flags.DEFINE_float(
     'W_prior_std', .8, 'Standard deviation s of weights under the prior.')
 _N_TIMES = flags.DEFINE_integer(
     'n_times', 12, 'Times at which networks are looked at.', lower_bound=2)
-_SEED = flags.DEFINE_integer('seed', 0, 'Seed of samples and networks.')
 _CHECKPOINT = flags.DEFINE_bool(
     'checkpoint', False, 'Whether to keep a file in the output folder from '
     'which a killed run goes on.')
@@ -65,15 +54,6 @@ _OUTPUT_DIR = flags.DEFINE_string(
     'Folder for the picture and the table.')
 
 _N_SHOWN = 4  # Test images in the picture.
-
-
-def network(width, depth, activation, readout_std, W_init_std, W_prior_std):
-  """A fully connected network with one output."""
-  phi, W_std = {'relu': (stax.Relu, 2**.5), 'erf': (stax.Erf, 1.5)}[activation]
-  stds = dict(W_init_std=W_init_std, W_prior_std=W_prior_std)
-  hidden = [l for _ in range(depth)
-            for l in (stax.Dense(width, W_std, **stds), phi())]
-  return stax.serial(*hidden, stax.Dense(1, readout_std, **stds))
 
 
 def plot(title, curve_times, curves, t, measured, z):
@@ -122,19 +102,12 @@ def plot(title, curve_times, curves, t, measured, z):
 
 
 def main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f'Unknown arguments: {argv[1:]}.')
   temperature, s = _TEMPERATURE.value, _W_PRIOR_STD.value
-  if not temperature > 0:
-    raise app.UsageError('`--temperature` must be positive, got '
-                         f'{temperature}.')
-  jax.config.update('jax_enable_x64', True)
-  x, y, x_test, _ = datasets.load(
-      _DATASET.value, _CLASSES.value, _N_TRAIN.value, _N_TEST.value,
-      data_dir=_DATA_DIR.value, seed=_SEED.value)
-  init_fn, apply_fn, kernel_fn = network(
-      _WIDTH.value, _DEPTH.value, _ACTIVATION.value, _READOUT_STD.value,
-      _W_INIT_STD.value, s)
+  tasks.start(argv, temperature)
+  x, y, x_test, _ = tasks.data()
+  init_fn, apply_fn, kernel_fn = tasks.network(
+      _ACTIVATION.value, _DEPTH.value, _W_INIT_STD.value, s,
+      width=_WIDTH.value, readout_std=_READOUT_STD.value)
 
   # From before the fastest mode is learned to equilibrium.
   ntk = np.asarray(kernel_fn(x, None, 'ntk'))
@@ -158,7 +131,7 @@ def main(argv):
   # precise.
   ensemble = langevin.markov_proximal_ensemble(
       init_fn, apply_fn, x, y, temperature, antithetic=True, progress=True)(
-          random.PRNGKey(_SEED.value), _N_NETWORKS.value, t, x_test,
+          random.PRNGKey(tasks.FLAGS.seed), _N_NETWORKS.value, t, x_test,
           checkpoint=os.path.join(_OUTPUT_DIR.value, 'ensemble.msgpack')
           if _CHECKPOINT.value else None)
   print(f'Experiment: {ensemble.n_networks} networks of width {_WIDTH.value} '
@@ -176,7 +149,7 @@ def main(argv):
   measured = [getattr(ensemble, name)[..., 0] for name in (
       'mean', 'mean_error', 'variance', 'variance_error')]
   title = (
-      f'{_DATASET.value} {" vs ".join(_CLASSES.value)}, {len(x)} images; '
+      f'{tasks.data_title()}; '
       f'{ensemble.n_networks} {_ACTIVATION.value} networks, width '
       f'{_WIDTH.value}, depth {_DEPTH.value}; $T$ = {temperature:g}, $s_0$ = '
       f'{_W_INIT_STD.value:g}, $s$ = {s:g}')

@@ -17,23 +17,14 @@ Avidan, Li and Sompolinsky, arXiv:2309.04522: representational drift.
 
 from absl import app
 from absl import flags
-import jax
 from matplotlib import pyplot as plt
 import numpy as np
 
-import datasets
 from nt_ndk import predict
-from nt_ndk import stax
 import reports
+import tasks
 
-_DATASET = flags.DEFINE_enum(
-    'dataset', 'digits', ['digits', 'mnist'], 'Images to learn from.')
-_DATA_DIR = flags.DEFINE_string(
-    'data_dir', '', 'Folder with the original files of `mnist`.')
-_N_TRAIN = flags.DEFINE_integer(
-    'n_train', 100, 'Training samples of each task.', lower_bound=2)
-_N_TEST = flags.DEFINE_integer(
-    'n_test', 200, 'Test samples of each task, or all.', lower_bound=1)
+tasks.define_data_flags(n_train=100, n_test=200)
 _DEPTH = flags.DEFINE_integer('depth', 1, 'Hidden layers.', lower_bound=1)
 _TEMPERATURE = flags.DEFINE_float(
     'temperature', 1e-2, 'Temperature T of the noise; positive.')
@@ -42,25 +33,16 @@ _W_PRIOR_STD = flags.DEFINE_float(
 _N_TIMES = flags.DEFINE_integer('n_times', 40, 'Drift times.', lower_bound=2)
 _RESOLUTION = flags.DEFINE_float(
     'resolution', 1e-4, 'Smallest difference of outputs that can be read.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Seed of the draw of samples.')
 _OUTPUT_DIR = flags.DEFINE_string(
     'output_dir', 'representational_drift_output',
     'Folder for the picture and the table.')
 
 _TASKS = (('0', '1'), ('4', '9'))
 _ACTIVATIONS = ('relu', 'erf')
+_W_STD = dict(relu=2**.5, erf=1.5)
 _CLASS_COLORS = '#7b3fa0', '#3a76c4'
 _CASE_COLORS = '#c8611a', '#e0a878', '#0b7a75', '#7fbfb9'
 _END = 12.  # Drift is followed to this many times s^2.
-
-
-def build_kernel_fn(activation, depth, W_prior_std):
-  """Kernel of a fully connected network that starts under its prior."""
-  phi, W_std = {'relu': (stax.Relu, 2**.5), 'erf': (stax.Erf, 1.5)}[activation]
-  stds = dict(W_init_std=W_prior_std, W_prior_std=W_prior_std)
-  return stax.serial(*[l for _ in range(depth)
-                       for l in (stax.Dense(512, W_std, **stds), phi())],
-                     stax.Dense(1, **stds))[2]
 
 
 def best_threshold(outputs, targets):
@@ -120,22 +102,16 @@ def plot(title, lags, cases):
 
 
 def main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f'Unknown arguments: {argv[1:]}.')
   temperature, s = _TEMPERATURE.value, _W_PRIOR_STD.value
-  if not temperature > 0:
-    raise app.UsageError('`--temperature` must be positive, got '
-                         f'{temperature}.')
-  jax.config.update('jax_enable_x64', True)
+  tasks.start(argv, temperature)
   lags = np.geomspace(1e-2, _END, _N_TIMES.value)
   cases, columns = {}, dict(drift_time=lags)
   for activation in _ACTIVATIONS:
-    kernel_fn = build_kernel_fn(activation, _DEPTH.value, s)
+    kernel_fn = tasks.network(activation, _DEPTH.value, s, s,
+                              W_std=_W_STD[activation])[2]
     for task in _TASKS:
       # The norms of images are kept.
-      x, y, x_test, y_test = datasets.load(
-          _DATASET.value, task, _N_TRAIN.value, _N_TEST.value,
-          data_dir=_DATA_DIR.value, seed=_SEED.value, same_norm=False)
+      x, y, x_test, y_test = tasks.data(task, same_norm=False)
       drift_fn = predict.representational_drift_mse_ensemble(
           kernel_fn, x, y, temperature)
       t = y.size * lags * s**2 / temperature
@@ -151,7 +127,7 @@ def main(argv):
       columns |= {f'rms_{key}': rms, f'accuracy_{key}': right}
       print(f'{name}: accuracy {right[0]:.2f}, after {lags[-1]:g} s^2 '
             f'{right[-1]:.2f}; outputs {rms[0]:.1e}, then {rms[-1]:.1e}.')
-  title = (f'{_DATASET.value}, {_N_TRAIN.value} images of each task; '
+  title = (f'{tasks.FLAGS.dataset}, {tasks.FLAGS.n_train} images of each task; '
            f'{_DEPTH.value} hidden; readout frozen at equilibrium, '
            f'$T$ = {temperature:g}, $s$ = {s:g}')
   reports.write(_OUTPUT_DIR.value, 'representational_drift',

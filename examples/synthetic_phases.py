@@ -19,15 +19,14 @@ import functools
 
 from absl import app
 from absl import flags
-import jax
 from jax import random
 from matplotlib import pyplot as plt
 import numpy as np
 
 from nt_ndk import langevin
 from nt_ndk import predict
-from nt_ndk import stax
 import reports
+import tasks
 
 _N_TRAIN = flags.DEFINE_integer(
     'n_train', 10, 'Training samples.', lower_bound=2)
@@ -58,16 +57,6 @@ _COLORS = '#c8611a', '#7b3fa0', '#3a76c4', '#0b7a75', '#20306b'
 _START, _END = 1e-3, 20.  # In units of time, and of s^2 in diffusion time.
 
 
-def network(width):
-  """A fully connected network with one output."""
-  phi, W_std = {'relu': (stax.Relu, 2**.5), 'erf': (stax.Erf, 1.5)}[
-      _ACTIVATION.value]
-  stds = dict(W_init_std=_W_INIT_STD.value, W_prior_std=_W_PRIOR_STD.value)
-  return stax.serial(*[l for _ in range(_DEPTH.value)
-                       for l in (stax.Dense(width, W_std, **stds), phi())],
-                     stax.Dense(1, **stds))
-
-
 def data():
   """Orthogonal inputs, random labels, and a test input between two."""
   n = _N_TRAIN.value
@@ -81,16 +70,13 @@ def data():
 
 
 def main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f'Unknown arguments: {argv[1:]}.')
   temperatures = sorted(map(float, _TEMPERATURES.value), reverse=True)
-  if not temperatures[-1] > 0:
-    raise app.UsageError('`--temperatures` must be positive, got '
-                         f'{temperatures[-1]}.')
-  jax.config.update('jax_enable_x64', True)
+  tasks.start(argv, *temperatures)
   x, y, x_test = data()
   s2 = _W_PRIOR_STD.value**2
-  init_fn, apply_fn, kernel_fn = network(_WIDTH.value)
+  init_fn, apply_fn, kernel_fn = tasks.network(
+      _ACTIVATION.value, _DEPTH.value, _W_INIT_STD.value, _W_PRIOR_STD.value,
+      W_std=dict(relu=2**.5, erf=1.5)[_ACTIVATION.value], width=_WIDTH.value)
   # In units in which the loss is a sum.
   t = np.geomspace(_START, _END * s2 / temperatures[-1], _N_TIMES.value)
   taus = s2 * np.geomspace(1e-4, _END, _N_TIMES.value)

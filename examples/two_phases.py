@@ -20,25 +20,14 @@ import time
 
 from absl import app
 from absl import flags
-import jax
 from matplotlib import pyplot as plt
 import numpy as np
 
-import datasets
 from nt_ndk import predict
-from nt_ndk import stax
 import reports
+import tasks
 
-_DATASET = flags.DEFINE_enum(
-    'dataset', 'digits', datasets.DATASETS, 'Images to learn from.')
-_DATA_DIR = flags.DEFINE_string(
-    'data_dir', '', 'Folder with the original files of `mnist` or `cifar10`.')
-_CLASSES = flags.DEFINE_list(
-    'classes', ['4', '9'], 'The two labels to tell apart.')
-_N_TRAIN = flags.DEFINE_integer(
-    'n_train', 50, 'Training samples.', lower_bound=1)
-_N_TEST = flags.DEFINE_integer(
-    'n_test', 200, 'Test samples, or all there are if fewer.', lower_bound=1)
+tasks.define_data_flags(n_train=50, n_test=200)
 _DEPTH = flags.DEFINE_integer('depth', 3, 'Hidden layers.', lower_bound=1)
 _ACTIVATION = flags.DEFINE_enum(
     'activation', 'erf', ['erf', 'relu'], 'Nonlinearity of hidden layers.')
@@ -53,7 +42,6 @@ _W_PRIOR_STD = flags.DEFINE_float(
 _N_TIMES = flags.DEFINE_integer(
     'n_times', 200, 'Times in the output.', lower_bound=2)
 _RTOL = flags.DEFINE_float('rtol', 1e-5, 'Relative tolerance.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Seed of the draw of samples.')
 _OUTPUT_DIR = flags.DEFINE_string(
     'output_dir', 'two_phases_output', 'Folder for the picture and the table.')
 
@@ -69,19 +57,6 @@ _NNGP_COLOR = '#0b7a75'
 _TEST_COLOR = '#20306b'
 _TRAIN_COLOR = '#8a8f9c'
 _CLASS_COLORS = ('#7b3fa0', '#3a76c4')
-
-
-def build_kernel_fn(depth, activation, W_std, W_init_std, W_prior_std):
-  """Returns the kernel of a fully connected network with one output."""
-  act = {'relu': stax.Relu, 'erf': stax.Erf}[activation]
-  if W_std is None:
-    W_std = 2**0.5 if activation == 'relu' else 1.
-  stds = dict(W_init_std=W_init_std, W_prior_std=W_prior_std)
-  layers = []
-  for _ in range(depth):
-    layers += [stax.Dense(512, W_std=W_std, **stds), act()]
-  _, _, kernel_fn = stax.serial(*layers, stax.Dense(1, **stds))
-  return kernel_fn
 
 
 def output_times(kernel_fn, x_train, temperature, W_prior_std, n_times):
@@ -307,24 +282,16 @@ def plot(title, times, tau_of_time, onset, errors, best, predictors,
 
 
 def main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f'Unknown arguments: {argv[1:]}.')
   temperature, s = _TEMPERATURE.value, _W_PRIOR_STD.value
-  if not temperature > 0:
-    raise app.UsageError('`--temperature` must be positive: without noise '
-                         f'there is no diffusive phase. Got {temperature}.')
-  jax.config.update('jax_enable_x64', True)
+  tasks.start(argv, temperature)
   start = time.perf_counter()
 
-  x_train, y_train, x_test, y_test = datasets.load(
-      _DATASET.value, _CLASSES.value, _N_TRAIN.value, _N_TEST.value,
-      data_dir=_DATA_DIR.value, seed=_SEED.value)
+  x_train, y_train, x_test, y_test = tasks.data()
   n_train, n_test = len(x_train), len(x_test)
-  print(f'{_DATASET.value}, {" against ".join(_CLASSES.value)}: {n_train} '
-        f'training and {n_test} test images.')
+  print(f'{tasks.data_title()} for training, {n_test} for the test.')
 
-  kernel_fn = build_kernel_fn(_DEPTH.value, _ACTIVATION.value, _W_STD.value,
-                              _W_INIT_STD.value, s)
+  kernel_fn = tasks.network(_ACTIVATION.value, _DEPTH.value, _W_INIT_STD.value,
+                            s, W_std=_W_STD.value)[2]
   times = output_times(kernel_fn, x_train, temperature, s, _N_TIMES.value)
   # Gradients are of the sum of squared errors in the theory, of their mean in
   # `predict_fn`: its times are `n_train` times as long.
@@ -358,13 +325,13 @@ def main(argv):
     columns[f'nngp_predictor_{i}'] = np.full_like(times, nngp[i])
 
   title = (
-      f'{_DATASET.value} {" vs ".join(_CLASSES.value)}, {n_train} images; '
-      f'{_DEPTH.value} hidden {_ACTIVATION.value} layers; '
+      f'{tasks.data_title()}; {_DEPTH.value} hidden {_ACTIVATION.value} layers; '
       f'$T$ = {temperature:g}, $s_0$ = {_W_INIT_STD.value:g}, $s$ = {s:g}')
   figure = plot(
       title, times, temperature / n_train / s**2,
       n_train * _DIFFUSION_ONSET * s**2 / temperature, errors, best,
-      (test[:, shown], ntk[shown], nngp[shown], y_test[shown]), _CLASSES.value)
+      (test[:, shown], ntk[shown], nngp[shown], y_test[shown]),
+      tasks.FLAGS.classes)
 
   print(summary)
   reports.write(_OUTPUT_DIR.value, 'two_phases', figure, columns)

@@ -4,7 +4,7 @@
 
 import functools
 import time
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable
 import warnings
 
 import jax
