@@ -12,10 +12,9 @@ Three kinds of networks: fully connected ones, of each nonlinearity, depth and
 ratio `s0 / s`; a convolutional one; and fully connected ones whose readout is
 frozen on the way, at times after that.
 
-Inner products are all that wide networks know of their inputs, and all that
-finite fully connected ones do: images are rotated into the space that they
-span, which has fewer dimensions than pixels. The convolutional network sees
-images of a quarter of the side.
+Fully connected networks see images rotated into the space that they span, which
+makes no difference to them and has fewer dimensions than pixels. The
+convolutional network sees images of a quarter of the side.
 
     python benchmarks/finite_networks.py --data_dir=/path/to/mnist
 """
@@ -144,13 +143,12 @@ def data(kind):
   x, y, x_test, _ = datasets.load(
       _DATASET.value, [4, 9], _N_TRAIN.value, _N_TEST.value,
       data_dir=_DATA_DIR.value)
-  images = np.concatenate([x, x_test])
   if kind == 'cnn':
-    images = datasets.images(images, 4 if _DATASET.value == 'mnist' else 1)
+    side = 4 if _DATASET.value == 'mnist' else 1
+    x, x_test = (datasets.images(a, side) for a in (x, x_test))
   else:
-    _, r = np.linalg.qr(images.T)
-    images = r.T * (r.shape[0] / images.shape[1])**.5
-  return images[:len(x)], y, images[len(x):]
+    x, x_test = datasets.in_their_span(x, x_test)
+  return x, y, x_test
 
 
 def draw_scans(rows, path):

@@ -92,6 +92,28 @@ def load(name, classes, n_train, n_test, data_dir='', seed=0, same_norm=True):
   return x_train, y_train, x_test, y_test
 
 
+def in_their_span(x_train, x_test):
+  """Rotates flat inputs into the space that they span.
+
+  Inner products of inputs are all that a fully connected network knows of them,
+  of any width, if its weights are drawn alike in all directions: learning is
+  the same, with as many inputs as there are images, if these are fewer than
+  pixels.
+
+  Args:
+    x_train: `(n_train, dim)`.
+    x_test: `(n_test, dim)`.
+
+  Returns:
+    The two, of dimension `min(dim, n_train + n_test)`, scaled so that inner
+    products divided by the dimension are what they were.
+  """
+  inputs = np.concatenate([x_train, x_test])
+  _, r = np.linalg.qr(inputs.T)
+  rotated = r.T * (r.shape[0] / inputs.shape[1])**.5
+  return rotated[:len(x_train)], rotated[len(x_train):]
+
+
 def images(x, side):
   """Flat inputs as images, averaged over blocks of pixels.
 

@@ -23,6 +23,7 @@ from jax import random
 from matplotlib import pyplot as plt
 import numpy as np
 
+import datasets
 from nt_ndk import langevin
 from nt_ndk import predict
 import reports
@@ -105,6 +106,7 @@ def main(argv):
   temperature, s = _TEMPERATURE.value, _W_PRIOR_STD.value
   tasks.start(argv, temperature)
   x, y, x_test, _ = tasks.data()
+  x, x_test = datasets.in_their_span(x, x_test)
   init_fn, apply_fn, kernel_fn = tasks.network(
       _ACTIVATION.value, _DEPTH.value, _W_INIT_STD.value, s,
       width=_WIDTH.value, readout_std=_READOUT_STD.value)

@@ -219,6 +219,13 @@ class FiniteNetworksTest(parameterized.TestCase):
 
 class DatasetsTest(parameterized.TestCase):
 
+  def test_in_their_span(self):
+    x, y = np.random.default_rng(0).normal(size=(2, 3, 10))
+    a, b = datasets.in_their_span(x, y)
+    self.assertEqual(a.shape, (3, 6))
+    for one, two, c, d in ((x, x, a, a), (x, y, a, b), (y, y, b, b)):
+      np.testing.assert_allclose(c @ d.T / 6, one @ two.T / 10, atol=1e-12)
+
   def test_images(self):
     x = np.random.default_rng(0).normal(size=(2, 3 * 32 * 32))
     got = datasets.images(x, 8)
