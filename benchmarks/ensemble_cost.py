@@ -9,8 +9,8 @@ times and images), with and without antithetic pairs. Both include all
 compilation. A first, small ensemble tells how many networks are needed, and
 compiles all but the programs for the size of the large one.
 
-Then the memory of 1000 networks with two hidden layers of 1024 units: peak
-memory of a process, less what it had before, against the bound `max_bytes`.
+Then the peak memory of a process with 2, and with 1000, networks of two hidden
+layers of 1024 units, for two values of the bound `max_bytes`.
 
     python benchmarks/ensemble_cost.py --data_dir=/path/to/mnist
 """
@@ -95,14 +95,14 @@ def cost(x, y, x_test):
 
 
 def memory(x, y, x_test, bound):
-  """Gigabytes that 1000 networks take, at the end of a few steps."""
+  """Peak gigabytes of a process with 2 networks, and then with 1000."""
   ensemble_fn = langevin.markov_proximal_ensemble(
       *network(1024, 2)[:2], x, y, _TEMPERATURE, loss='sum', step_size=.01,
       max_bytes=bound)
   ensemble_fn(random.PRNGKey(0), 2, .01, x_test)  # What JAX itself takes.
   before = peak_gigabytes()
   ensemble_fn(random.PRNGKey(0), 1000, .02, x_test)
-  return peak_gigabytes() - before
+  return before, peak_gigabytes()
 
 
 def main(argv):
@@ -110,7 +110,7 @@ def main(argv):
   jax.config.update('jax_enable_x64', True)
   x, y, x_test = data()
   if _MEMORY.value:
-    print(memory(x, y, x_test, _MEMORY.value))
+    print(*memory(x, y, x_test, _MEMORY.value))
     return
   rows = []
   for row in cost(x, y, x_test):
@@ -127,8 +127,9 @@ def main(argv):
         [sys.executable, __file__, f'--data_dir={_DATA_DIR.value}',
          f'--n_train={_N_TRAIN.value}', f'--memory={bound}'],
         capture_output=True, text=True, check=True)
-    print(f'1000 networks of width 1024 and depth 2, bound {bound / 2**30:.2f} '
-          f'GB: {float(out.stdout.split()[-1]):.2f} GB.', flush=True)
+    few, many = map(float, out.stdout.split()[-2:])
+    print(f'Networks of width 1024 and depth 2, bound {bound / 2**30:.2f} GB: '
+          f'{few:.2f} GB for 2, {many:.2f} GB for 1000.', flush=True)
 
 
 if __name__ == '__main__':
