@@ -325,7 +325,8 @@ def main(argv):
     columns[f'nngp_predictor_{i}'] = np.full_like(times, nngp[i])
 
   title = (
-      f'{tasks.data_title()}; {_DEPTH.value} hidden {_ACTIVATION.value} layers; '
+      f'{tasks.data_title()}; '
+      f'{_DEPTH.value} hidden {_ACTIVATION.value} layers; '
       f'$T$ = {temperature:g}, $s_0$ = {_W_INIT_STD.value:g}, $s$ = {s:g}')
   figure = plot(
       title, times, temperature / n_train / s**2,
