@@ -301,15 +301,17 @@ def markov_proximal_ensemble(
       number of samples in a minibatch, drawn anew for each step; 0 is all.
 
     readout:
-      Booleans, a tree like the parameters: those that stop at `t_freeze`.
-      `None` is the last layer of a network of :mod:`nt_ndk.stax`.
+      Booleans, a tree like the parameters: those that stop at `t_freeze`, and
+      change sign between antithetic networks. `None` is the last layer of a
+      network of :mod:`nt_ndk.stax`.
 
     antithetic:
       whether networks come in pairs, alike but for the sign of the readout's
       weights, at initialisation and in their noise. Each is a network of the
       ensemble. At infinite width half the sum of a pair's outputs is the mean
       without any spread, so that few networks give a precise mean; the variance
-      gains nothing. Applies to outputs, not to kernels.
+      gains nothing. Outputs must change sign with the readout, whose weights
+      must be drawn symmetrically about 0. Applies to outputs, not to kernels.
 
     max_bytes:
       memory that networks trained side by side may take. One network is the
@@ -337,7 +339,8 @@ def markov_proximal_ensemble(
 
   Raises:
     ValueError: if an argument is out of range, a step is too large, outputs do
-      not have the shape of targets, or a checkpoint is of another problem.
+      not have the shape of targets, a checkpoint is of another problem, or
+      networks that are to be antithetic are not odd in their readout.
     FloatingPointError: if a network diverges, or the minimum of a proximal step
       is not found.
 
