@@ -11,9 +11,9 @@ import importlib
 import inspect
 import pkgutil
 
-import nt_ndk
-
 from sphinx.util import logging
+
+import nt_ndk
 
 project = 'nt_ndk'
 author = 'The nt_ndk Authors'

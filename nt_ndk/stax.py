@@ -62,6 +62,9 @@ import numpy as np
 from nt_ndk._src import attention as _attention
 from nt_ndk._src import layers as _layers
 from nt_ndk._src.layers import layer
+from nt_ndk._src.typing import InitFn as _InitFn
+from nt_ndk._src.typing import Layer as _Layer
+from nt_ndk._src.typing import P as _P
 from nt_ndk._src.weight_process import WeightProcess as _WeightProcess
 
 # Layers without random weights are Neural Tangents' own.
@@ -106,7 +109,7 @@ Dropout = _layers.dropout(_nt.Dropout)
 
 
 @_layers.stock
-def Hermite(degree: int):
+def Hermite(degree: int) -> _Layer:
   """Hermite polynomials, of norm one for standard Gaussian inputs.
 
   The kernels of :obj:`neural_tangents.stax.Hermite` are those of inputs of unit
@@ -129,17 +132,17 @@ def Hermite(degree: int):
 
 
 @functools.wraps(_nt.serial)
-def serial(*layers):
+def serial(*layers: _Layer) -> _Layer:
   return _layers.combined(_nt.serial, layers, list, in_series=True)
 
 
 @functools.wraps(_nt.parallel)
-def parallel(*layers):
+def parallel(*layers: _Layer) -> _Layer:
   return _layers.combined(_nt.parallel, layers, tuple)
 
 
 @functools.wraps(_nt.repeat)
-def repeat(layer, n: int):  # pylint: disable=redefined-outer-name
+def repeat(layer: _Layer, n: int) -> _Layer:  # noqa: F811 (NT's name.)
   return _layers.combined(lambda l: _nt.repeat(l, n), [layer], lambda s: s[0])
 
 
@@ -172,7 +175,8 @@ _WEIGHTS_DOC = """
 """
 
 
-def _document(layer_fn, doc: str = _WEIGHTS_DOC):
+def _document(layer_fn: Callable[_P, _Layer],
+              doc: str = _WEIGHTS_DOC) -> Callable[_P, _Layer]:
   """Puts the arguments of the weight process before NT's documentation."""
   stock = getattr(_nt, layer_fn.__name__)
   summary, rest = (stock.__doc__ or '\n').split('\n', 1)
@@ -194,7 +198,7 @@ def Dense(
     W_init_std: float = 1.,
     W_prior_std: float = 1.,
     b_init_std: float = 1.,
-    b_prior_std: float = 1.):
+    b_prior_std: float = 1.) -> _Layer:
   stock = functools.partial(
       _nt.Dense, out_dim, batch_axis=batch_axis, channel_axis=channel_axis,
       parameterization=parameterization, s=s)
@@ -203,7 +207,7 @@ def Dense(
       _WeightProcess(b_init_std, b_prior_std), parameterization)
 
 
-def _convolution(stock):
+def _convolution(stock: Callable[..., _Layer]) -> Callable[..., _Layer]:
   """`Conv`, `ConvLocal` and `ConvTranspose` share their arguments."""
 
   def convolution(
@@ -220,7 +224,7 @@ def _convolution(stock):
       W_init_std: float = 1.,
       W_prior_std: float = 1.,
       b_init_std: float = 1.,
-      b_prior_std: float = 1.):
+      b_prior_std: float = 1.) -> _Layer:
     layer_fn = functools.partial(
         stock, out_chan, filter_shape, strides, padding,
         dimension_numbers=dimension_numbers, parameterization=parameterization,
@@ -310,7 +314,7 @@ def GlobalSelfAttention(
     W_pos_emb_init_std: float = 1.,
     W_pos_emb_prior_std: float = 1.,
     b_init_std: float = 1.,
-    b_prior_std: float = 1.):
+    b_prior_std: float = 1.) -> _Layer:
   stock = _nt.GlobalSelfAttention(
       n_chan_out, n_chan_key, n_chan_val, n_heads, linear_scaling, W_key_std,
       W_value_std, W_query_std, W_out_std, b_std, attention_mechanism,
@@ -338,7 +342,7 @@ def GlobalSelfAttention(
       val_pos_emb=val_pos_emb)
 
 
-def prior_std(init_fn) -> Any:
+def prior_std(init_fn: _InitFn) -> Any:
   """The prior standard deviation of every parameter of a network.
 
   Args:

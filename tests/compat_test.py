@@ -34,16 +34,16 @@ class CompatTest(absltest.TestCase):
     self.kernel_fn = stax.serial(stax.Dense(8), stax.Relu(), stax.Dense(1))[2]
 
   def test_tensorflow_waits_for_its_use(self):
-    before, after = run('''
+    before, after = run("""
         import sys
         import nt_ndk
         print('tensorflow' in sys.modules)
         nt_ndk.experimental.empirical_ntk_fn_tf
-        print('tensorflow' in sys.modules)''')
+        print('tensorflow' in sys.modules)""")
     self.assertEqual((before, after), ('False', 'True'))
 
   def test_what_exists_is_left_alone(self):
-    self.assertEqual(run('''
+    self.assertEqual(run("""
         import jax, scipy.linalg
         from jax.interpreters import ad
         import jax.core
@@ -52,7 +52,7 @@ class CompatTest(absltest.TestCase):
         import nt_ndk
         changed = [name for m, old in zip(modules, before) for name in old
                    if vars(m).get(name) is not old[name]]
-        print(changed)'''), ['[]'])
+        print(changed)"""), ['[]'])
 
   def test_installing_again_does_nothing(self):
     names = set(vars(jax.core))

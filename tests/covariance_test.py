@@ -16,13 +16,11 @@ from unittest import mock
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
-import nt_ndk  # pylint: disable=unused-import
+import numpy as np
+
 from nt_ndk import predict
 from nt_ndk import stax
 from nt_ndk._src import resolvent
-from neural_tangents import predict as nt_predict
-import numpy as np
-
 from predict_test import data
 from predict_test import description
 from predict_test import image_data
@@ -30,6 +28,10 @@ from predict_test import residual_cnn
 from predict_test import rms
 import reference
 from reference import dense
+
+# Neural Tangents comes after `nt_ndk`, which lets it be imported.
+# isort: split
+from neural_tangents import predict as nt_predict
 
 jax.config.update('jax_enable_x64', True)
 
@@ -508,8 +510,8 @@ class PositiveTest(parameterized.TestCase):
     got = predict_fn(t=t, get='ndk', compute_cov=True).covariance
     self.assertGreaterEqual(np.linalg.eigvalsh(got).min(), -1e-12 * scale)
     train = diagonal(got)
-    for t in (t, None):
-      got = predict_fn(t=t, x_test=inputs, get='ndk', compute_cov=True)
+    for times in (t, None):
+      got = predict_fn(t=times, x_test=inputs, get='ndk', compute_cov=True)
       got = np.asarray(got.covariance)
       self.assertTrue(np.isfinite(got).all())
       close(got, np.swapaxes(got, -1, -2), 1e-14 * scale)
@@ -517,7 +519,7 @@ class PositiveTest(parameterized.TestCase):
       for a, b, tol in [(0, 4, 1e-9), (1, 5, 1e-9), (6, 8, 1e-9), (0, 9, 1e-4)]:
         close(got[..., a, :], got[..., b, :], tol * scale)
         close(got[..., a, a], got[..., b, b], tol * scale)
-      if t is not None:
+      if times is not None:
         close(diagonal(got)[:, :6], train, 1e-5 * scale)
         if temperature > 1e-4:
           _, want = reference.volterra_covariance(

@@ -11,12 +11,13 @@ import tempfile
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
-from jax import random
 from jax import numpy as jnp
+from jax import random
+import numpy as np
+
 import nt_ndk
 from nt_ndk import predict
 from nt_ndk import stax
-import numpy as np
 
 jax.config.update('jax_enable_x64', True)
 

@@ -9,12 +9,15 @@ import jax
 import numpy as np
 
 from nt_ndk import predict
-from neural_tangents import predict as nt_predict
-import reference
 from predict_test import data
 from predict_test import description
 from predict_test import network
 from predict_test import rms
+import reference
+
+# Neural Tangents comes after `nt_ndk`, which lets it be imported.
+# isort: split
+from neural_tangents import predict as nt_predict
 
 jax.config.update('jax_enable_x64', True)
 

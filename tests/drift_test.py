@@ -15,8 +15,6 @@ import functools
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
-from nt_ndk import predict
-from nt_ndk import stax
 import numpy as np
 
 from covariance_test import close
@@ -27,6 +25,8 @@ from covariance_test import kernels_of
 from covariance_test import load_ensemble
 from covariance_test import mean_scores
 from covariance_test import network
+from nt_ndk import predict
+from nt_ndk import stax
 from predict_test import data
 from predict_test import description
 from predict_test import image_data

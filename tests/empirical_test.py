@@ -9,12 +9,12 @@ from flax import linen as nn
 import jax
 from jax import random
 import jax.numpy as jnp
+import numpy as np
+
 import nt_ndk
 from nt_ndk import empirical
 from nt_ndk import langevin
 from nt_ndk import stax
-import numpy as np
-
 import zoo
 
 jax.config.update('jax_enable_x64', True)

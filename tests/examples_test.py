@@ -16,15 +16,18 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
 
+sys.path.insert(0, os.path.abspath(
+    os.path.join(os.path.dirname(__file__), '..', 'examples')))
+import datasets  # pylint: disable=g-import-not-at-top,wrong-import-position
+
 _ROOT = os.path.join(os.path.dirname(__file__), '..')
 _EXAMPLES = os.path.join(_ROOT, 'examples')
-sys.path.insert(0, os.path.abspath(_EXAMPLES))
-import datasets  # pylint: disable=g-import-not-at-top,wrong-import-position
 
 
 def run(example, *args):
   return subprocess.run(
       [sys.executable, os.path.join(_EXAMPLES, f'{example}.py'), *args],
+      env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
       capture_output=True, text=True, check=False)
 
 

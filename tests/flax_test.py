@@ -11,13 +11,13 @@ import jax
 from jax import nn
 from jax import random
 import jax.numpy as jnp
+import numpy as np
+
 from nt_ndk import langevin
 from nt_ndk import linen
 from nt_ndk import monte_carlo
 from nt_ndk import nnx
 from nt_ndk import stax
-import numpy as np
-
 import zoo
 
 jax.config.update('jax_enable_x64', True)
@@ -30,6 +30,7 @@ def setUpModule():
 
 def tearDownModule():
   jax.config.update('jax_disable_most_optimizations', False)
+
 
 FIRST = dict(W_std=1.3, b_std=.4, W_init_std=1.5, W_prior_std=.7, b_init_std=.6,
              b_prior_std=1.2)

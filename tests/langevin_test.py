@@ -18,13 +18,14 @@ import jax
 from jax import random
 import jax.numpy as jnp
 import matplotlib
+import numpy as np
+from scipy import stats
+
 from nt_ndk import langevin
 from nt_ndk import predict
 from nt_ndk import stax
 from nt_ndk._src import checkpoint as checkpoint_lib
 from nt_ndk._src.moments import Moments
-import numpy as np
-from scipy import stats
 
 jax.config.update('jax_enable_x64', True)
 matplotlib.use('Agg')
@@ -324,7 +325,7 @@ class EnsembleTest(parameterized.TestCase):
         one_weight(step_size=.1)(random.PRNGKey(0), 2, 1., checkpoint=path)
 
   def test_killed_at_random(self):
-    script = '''if True:
+    script = """if True:
       import sys
       from jax import random
       import jax.numpy as jnp
@@ -340,7 +341,7 @@ class EnsembleTest(parameterized.TestCase):
           step_size=.01)(random.PRNGKey(1), 300, jnp.array([1., 6., 4.]),
                          checkpoint=sys.argv[1] or None)
       np.save(sys.argv[2], np.stack(ensemble[1:5]))
-    '''
+    """
     folder = self.create_tempdir().full_path
     path, results, kills = os.path.join(folder, 'run'), [], 0
     rng = np.random.default_rng()

@@ -12,13 +12,16 @@ from flax import linen as nn
 import jax
 from jax import random
 import jax.numpy as jnp
+import numpy as np
+
 import nt_ndk
 from nt_ndk import monte_carlo
 from nt_ndk import stax
-from neural_tangents import stax as nt_stax
-import numpy as np
-
 import zoo
+
+# Neural Tangents comes after `nt_ndk`, which lets it be imported.
+# isort: split
+from neural_tangents import stax as nt_stax
 
 jax.config.update('jax_enable_x64', True)
 

@@ -13,15 +13,17 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 from jax import numpy as jnp
-import nt_ndk  # pylint: disable=unused-import
-from nt_ndk import predict
-from nt_ndk import stax
-from neural_tangents import predict as nt_predict
-from neural_tangents import stax as nt_stax
 import numpy as np
 
+from nt_ndk import predict
+from nt_ndk import stax
 import reference
 from reference import dense
+
+# Neural Tangents comes after `nt_ndk`, which lets it be imported.
+# isort: split
+from neural_tangents import predict as nt_predict
+from neural_tangents import stax as nt_stax
 
 jax.config.update('jax_enable_x64', True)
 

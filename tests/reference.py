@@ -12,7 +12,6 @@ import functools
 
 import numpy as np
 
-
 TwoTime = collections.namedtuple('TwoTime', ['nngp', 'ndk', 'cov1', 'cov2'])
 
 
@@ -672,7 +671,6 @@ def scalar_variance(g, temperature, t, init_std=1., prior_std=1.):
 def gp_mean(c_train, y, temperature, c_test):
   """Posterior mean of a Gaussian process with noise variance `temperature`."""
   return c_test @ np.linalg.solve(c_train + temperature * np.eye(len(y)), y)
-
 
 
 def gp_covariance(c_train, temperature, c_test_train, c_test):

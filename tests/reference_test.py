@@ -132,7 +132,6 @@ class TwoTimeKernelsTest(parameterized.TestCase):
              - (kernels(.6 + 2 * h).nngp - kernels(.6 - 2 * h).nngp)) / 12. / h
     np.testing.assert_allclose(kernels(.6).ndk, slope, rtol=1e-9, atol=1e-10)
 
-
   @parameterized.parameters('relu', 'erf', 'linear')
   def test_readout_clock(self, phi):
     x, _, z = data()

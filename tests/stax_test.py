@@ -12,14 +12,16 @@ import jax
 from jax import numpy as jnp
 from jax import random
 from jax import tree_util
-import nt_ndk  # pylint: disable=unused-import
-from nt_ndk import stax
-import neural_tangents as nt
-from neural_tangents import stax as nt_stax
 import numpy as np
 
+from nt_ndk import stax
 import reference
 from reference import dense
+
+# Neural Tangents comes after `nt_ndk`, which lets it be imported.
+# isort: split
+import neural_tangents as nt
+from neural_tangents import stax as nt_stax
 
 jax.config.update('jax_enable_x64', True)
 

@@ -9,10 +9,13 @@ import jax
 import numpy as np
 
 from nt_ndk import predict
-from neural_tangents import predict as nt_predict
 from predict_test import data
 from predict_test import description
 from predict_test import network
+
+# Neural Tangents comes after `nt_ndk`, which lets it be imported.
+# isort: split
+from neural_tangents import predict as nt_predict
 
 jax.config.update('jax_enable_x64', True)
 

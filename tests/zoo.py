@@ -7,8 +7,9 @@ import math
 
 from jax import random
 import jax.numpy as jnp
-from nt_ndk import stax
 import numpy as np
+
+from nt_ndk import stax
 
 # Standard deviations at initialisation and under the prior differ in every
 # layer, and between weights and biases.

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arguments of predictors: what is accepted, and what is said otherwise."""
 
-from typing import Optional
+from typing import Any, Callable, Optional
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,11 @@ import numpy as np
 
 from nt_ndk._src import layers
 from nt_ndk._src.kernel_evaluation import KernelEvaluator
+from nt_ndk._src.typing import Get
+from nt_ndk._src.typing import PyTree
 
 
-def canonicalize_get(get) -> tuple[str, ...]:
+def canonicalize_get(get: Get) -> tuple[str, ...]:
   names = ('ndk', 'ntk', 'nngp') if get is None else (
       tuple(get) if isinstance(get, (tuple, list)) else (get,))
   names = tuple(str(name).lower() for name in names)
@@ -23,7 +25,7 @@ def canonicalize_get(get) -> tuple[str, ...]:
   return names
 
 
-def canonicalize_time(t) -> Optional[np.ndarray]:
+def canonicalize_time(t: Any) -> Optional[np.ndarray]:
   if t is None:
     return None
   check_not_traced('t', t)
@@ -38,7 +40,7 @@ def canonicalize_time(t) -> Optional[np.ndarray]:
   return t
 
 
-def canonicalize_finite_time(t) -> np.ndarray:
+def canonicalize_finite_time(t: Any) -> np.ndarray:
   t = canonicalize_time(t)
   if t is None or not np.all(np.isfinite(t)):
     raise ValueError('Both times must be finite numbers, got '
@@ -46,17 +48,18 @@ def canonicalize_finite_time(t) -> np.ndarray:
   return t
 
 
-def canonicalize_two_times(t1, t2) -> tuple[np.ndarray, np.ndarray]:
+def canonicalize_two_times(t1: Any, t2: Any) -> tuple[np.ndarray, np.ndarray]:
   t1, t2 = canonicalize_finite_time(t1), canonicalize_finite_time(t2)
   try:
-    return np.broadcast_arrays(t1, t2)
+    t1, t2 = np.broadcast_arrays(t1, t2)
   except ValueError as e:
     raise ValueError('`t1` and `t2` must broadcast against each other, got '
                      f'shapes {t1.shape} and {t2.shape}. For all pairs, pass '
                      '`t1[:, None]` and `t2`.') from e
+  return t1, t2
 
 
-def check_not_traced(name: str, values):
+def check_not_traced(name: str, values: PyTree) -> None:
   if any(isinstance(a, jax.core.Tracer)
          for a in jax.tree_util.tree_leaves(values)):
     raise TypeError(
@@ -66,7 +69,7 @@ def check_not_traced(name: str, values):
         'take central differences of predictions with a small `rtol`.')
 
 
-def check_number(name: str, value, low: float, strict: bool):
+def check_number(name: str, value: Any, low: float, strict: bool) -> None:
   check_not_traced(name, value)
   if not (np.ndim(value) == 0 and np.isreal(value)):
     raise TypeError(f'`{name}` must be a real number, got {value!r}.')
@@ -131,7 +134,7 @@ def check_batch_size(batch_size, kernel_fn):
                      '`nt_ndk.batch`.')
 
 
-def canonicalize_trace_axes(trace_axes, ndim: int) -> tuple[int, ...]:
+def canonicalize_trace_axes(trace_axes: Any, ndim: int) -> tuple[int, ...]:
   """Negative axes of `y_train`, sorted."""
   axes = (trace_axes,) if np.ndim(trace_axes) == 0 else tuple(trace_axes)
   if not all(-ndim <= a < ndim for a in axes) or (
@@ -155,9 +158,9 @@ def check_test_data(x_test, x_train):
   """Raises unless test inputs are finite and like the training inputs."""
   check_not_traced('x_test', x_test)
   shapes = lambda x: jax.tree_util.tree_map(lambda a: np.shape(a)[1:], x)
-  if (jax.tree_util.tree_structure(x_test) !=
-      jax.tree_util.tree_structure(x_train)) or (
-          shapes(x_test) != shapes(x_train)):
+  structure: Callable[[Any], Any] = jax.tree_util.tree_structure
+  if structure(x_test) != structure(x_train) or (
+      shapes(x_test) != shapes(x_train)):
     raise ValueError('`x_test` must be like `x_train` but for the number of '
                      f'samples; a sample of it has shape {shapes(x_test)}, one '
                      f'of `x_train` {shapes(x_train)}.')

@@ -31,6 +31,10 @@ from neural_tangents import stax as nt_stax
 import numpy as np
 
 from nt_ndk._src import layers
+from nt_ndk._src.typing import ApplyFn
+from nt_ndk._src.typing import DiffusionTimes
+from nt_ndk._src.typing import InitFn
+from nt_ndk._src.typing import Layer
 from nt_ndk._src.weight_process import WeightProcess
 
 
@@ -52,19 +56,31 @@ class _Pair(NamedTuple):
   nngp: Any
   ndk: Any
 
-  def __add__(self, other: '_Pair') -> '_Pair':
+  def __add__(  # type: ignore[override]  # Not that of tuples.
+      self, other: '_Pair') -> '_Pair':
     return _Pair(self.nngp + other.nngp, self.ndk + other.ndk)
 
-  def __mul__(self, other: '_Pair') -> '_Pair':
+  def __mul__(  # type: ignore[override]  # Not that of tuples.
+      self, other: '_Pair') -> '_Pair':
     return _Pair(self.nngp * other.nngp,
                  self.nngp * other.ndk + self.ndk * other.nngp)
 
-  def scale(self, factor) -> '_Pair':
+  def scale(self, factor: Any) -> '_Pair':
     return _Pair(factor * self.nngp, factor * self.ndk)
 
   def map(self, f: Callable[[jax.Array], jax.Array]) -> '_Pair':
     """For linear `f`."""
     return _Pair(f(self.nngp), f(self.ndk))
+
+
+class _Pairs(NamedTuple):
+  """Variances and responses of the parameters, in the order of `Processes`."""
+  query: _Pair
+  key: _Pair
+  value: _Pair
+  out: _Pair
+  b: _Pair
+  pos_emb: _Pair
 
 
 def _to_matrices(cov: jax.Array, batch: int) -> jax.Array:
@@ -95,7 +111,8 @@ def positions(spatial: tuple[int, ...], p_norm: float,
   return decay_fn(jnp.asarray(distance, dtype))
 
 
-def _visible(mask, batch_axis: int, channel_axis: int) -> Optional[jax.Array]:
+def _visible(mask: Optional[jax.Array], batch_axis: int,
+             channel_axis: int) -> Optional[jax.Array]:
   """`[n, P]`, whether a position is not masked."""
   if mask is None:
     return None
@@ -105,7 +122,7 @@ def _visible(mask, batch_axis: int, channel_axis: int) -> Optional[jax.Array]:
 
 
 def self_attention(
-    stock,
+    stock: tuple[InitFn, ApplyFn, Any],
     processes: Processes,
     QK_std: float,
     OV_std: float,
@@ -117,7 +134,7 @@ def self_attention(
     n_chan_pos_emb: Optional[int],
     W_pos_emb_std: float,
     val_pos_emb: bool
-):
+) -> Layer:
   """The layer `stock` of NT, its weights moving in time.
 
   Args:
@@ -155,10 +172,11 @@ def self_attention(
     name = name if name == 'b' else f'W_{name}'
     layers.check_stds(**{f'{name}_init_std': process.init_std,
                          f'{name}_prior_std': process.prior_std})
-  present = Processes(query=not linear_scaling, key=True, value=True, out=True,
-                      b=b_std is not None, pos_emb=has_pos_emb)
-  init_fn.prior_std = tuple(process.prior_std if there else None
-                            for process, there in zip(processes, present))
+  present = dict(query=not linear_scaling, key=True, value=True, out=True,
+                 b=b_std is not None, pos_emb=has_pos_emb)
+  vars(init_fn).update(prior_std=tuple(
+      process.prior_std if present[name] else None
+      for name, process in processes._asdict().items()))
 
   def attend(scores: jax.Array, visible: Optional[jax.Array]) -> jax.Array:
     """Attention `[n, P, P]` of positions (first) to positions (last axis)."""
@@ -168,7 +186,7 @@ def self_attention(
       scores = jnp.where(visible[:, None], scores, hidden)
     return mechanism.fn()(scores)
 
-  def output(K: _Pair, K_int: _Pair, G1, G2, m: Processes) -> _Pair:
+  def output(K: _Pair, K_int: _Pair, G1: Any, G2: Any, m: _Pairs) -> _Pair:
     """Of a pair of samples with inputs `K`, and `K_int` with embeddings.
 
     Batch axes come first, then positions of one and the other input.
@@ -185,7 +203,9 @@ def self_attention(
     return out if b_std is None else out + m.b.scale(b_std**2)
 
   @nt_stax.requires(**stock_kernel_fn.input_req)
-  def kernel_fn(k: nt.Kernel, *, diffusion_time=None, **kwargs) -> nt.Kernel:
+  def kernel_fn(k: nt.Kernel, *,
+                diffusion_time: Optional[DiffusionTimes] = None,
+                **kwargs: Any) -> nt.Kernel:
     if diffusion_time is None:
       if starts_at_unit_std:
         return stock_kernel_fn(k, **kwargs)
@@ -209,7 +229,8 @@ def self_attention(
       weight, pos_weight = (weight * channels / (channels + extra),
                             pos_weight * extra / (channels + extra))
 
-    def embeddings(visible, visible_, crossed: bool) -> jax.Array:
+    def embeddings(visible: Optional[jax.Array], visible_: Optional[jax.Array],
+                   crossed: bool) -> jax.Array:
       """Covariance of positional embeddings, with batch axes."""
       R = positions(spatial)
       if visible is not None:
@@ -218,19 +239,21 @@ def self_attention(
         R = R * (visible_[None] if crossed else visible_)[..., None, :]
       return R
 
-    def between(cov, ndk, times, visible, crossed: bool):
+    def between(cov: jax.Array, ndk: Optional[jax.Array],
+                times: tuple[jax.Array, jax.Array],
+                visible: tuple[Optional[jax.Array], Optional[jax.Array]],
+                crossed: bool) -> tuple[_Pair, _Pair, _Pairs]:
       """Inputs, inputs with embeddings and weights between two sides."""
-      K = _to_matrices(cov, 1 + crossed)
       ndk = jnp.zeros_like(cov) if ndk is None or ndk.ndim == 0 else ndk
-      K = _Pair(K, _to_matrices(ndk, 1 + crossed))
+      K = _Pair(_to_matrices(cov, 1 + crossed), _to_matrices(ndk, 1 + crossed))
       tau, tau_ = (layers.to_axis(t, axis, K.nngp.ndim)
                    for t, axis in zip(times, (0, int(crossed))))
-      m = Processes(*(_Pair(process.autocovariance(tau, tau_),
-                            process.response(tau, tau_))
-                      for process in processes))
+      m = _Pairs(*(_Pair(process.autocovariance(tau, tau_),
+                         process.response(tau, tau_))
+                   for process in processes))
       if not has_pos_emb:
         return K, K, m
-      R = embeddings(*visible, crossed)
+      R = embeddings(visible[0], visible[1], crossed)
       return K, K.scale(weight) + m.pos_emb.scale(pos_weight * R), m
 
     def one_side(cov, tau, visible):

@@ -21,7 +21,7 @@ class Checkpoint:
   The file is replaced at once, so that it is whole whenever the process ends.
   """
 
-  def __init__(self, path: Optional[str], problem: Any):
+  def __init__(self, path: Optional[str], problem: Any) -> None:
     """Takes where to keep arrays, and of what.
 
     Args:
@@ -49,7 +49,8 @@ class Checkpoint:
           'path.')
     return state
 
-  def keep(self, state: Callable[[], dict[str, Any]], force: bool = False):
+  def keep(self, state: Callable[[], dict[str, Any]],
+           force: bool = False) -> None:
     """Keeps the arrays that `state` returns, if some time has passed."""
     if self._path is None or (
         not force and time.monotonic() - self._last < _EVERY):

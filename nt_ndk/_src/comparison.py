@@ -2,11 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Theory against experiment: predictors beside ensembles of finite networks."""
 
-from typing import Any, NamedTuple, Sequence
+from typing import Any, NamedTuple, Optional, Sequence, Union
 
+from jax.typing import ArrayLike
 import numpy as np
 
 from nt_ndk._src.langevin import Ensemble
+
+# Mean, or mean and variance.
+Prediction = Union[ArrayLike, tuple[ArrayLike, ArrayLike]]
 
 
 class Comparison(NamedTuple):
@@ -46,13 +50,14 @@ class WidthScan(NamedTuple):
   slope: float
 
 
-def _z(deviation, error):
+def _z(deviation: np.ndarray, error: np.ndarray) -> np.ndarray:
   """In standard errors; 0 where both vanish, as at time 0 without spread."""
   return np.divide(deviation, error, out=np.where(deviation == 0, 0., np.inf),
                    where=error > 0)
 
 
-def _prediction(prediction, shape):
+def _prediction(prediction: Prediction, shape: tuple[int, ...]) -> tuple[
+    np.ndarray, Optional[np.ndarray]]:
   """Mean and variance of a predictor, the second one of each output."""
   mean, variance = (prediction if isinstance(prediction, tuple) else
                     (prediction, None))
@@ -69,7 +74,7 @@ def _prediction(prediction, shape):
   return np.asarray(mean), np.asarray(variance)[..., None]
 
 
-def compare(ensemble: Ensemble, prediction) -> Comparison:
+def compare(ensemble: Ensemble, prediction: Prediction) -> Comparison:
   """Compares an ensemble of finite networks with a predictor.
 
   Args:
@@ -109,8 +114,8 @@ def compare(ensemble: Ensemble, prediction) -> Comparison:
                       variance_z=_z(deviation, ensemble.variance_error))
 
 
-def width_scan(widths: Sequence[int], ensembles: Sequence[Ensemble], prediction,
-               statistic: str = 'mean') -> WidthScan:
+def width_scan(widths: Sequence[int], ensembles: Sequence[Ensemble],
+               prediction: Prediction, statistic: str = 'mean') -> WidthScan:
   r"""How the deviation from theory falls with the width of networks.
 
   The square of the bias is the mean square deviation minus the mean square
@@ -147,13 +152,14 @@ def width_scan(widths: Sequence[int], ensembles: Sequence[Ensemble], prediction,
   error = np.array([rms(getattr(e, f'{statistic}_error')) for e in ensembles])
   bias = np.sqrt(np.maximum(total**2 - error**2, 0.))
   resolved = bias > 2 * error
-  widths, slope = np.asarray(widths), np.nan
+  sizes, slope = np.asarray(widths), np.nan
   if np.sum(resolved) > 1:
-    slope = np.polyfit(np.log(widths[resolved]), np.log(bias[resolved]), 1)[0]
-  return WidthScan(widths, total, error, bias, resolved, float(slope))
+    slope = np.polyfit(np.log(sizes[resolved]), np.log(bias[resolved]), 1)[0]
+  return WidthScan(sizes, total, error, bias, resolved, float(slope))
 
 
-def plot(ensemble: Ensemble, prediction, labels: Sequence[str] = (), axes=None):
+def plot(ensemble: Ensemble, prediction: Prediction, labels: Sequence[str] = (),
+         axes: Any = None) -> Any:
   """Draws an ensemble with its error bands over the predictor's curves.
 
   Needs Matplotlib.

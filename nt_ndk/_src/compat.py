@@ -44,6 +44,7 @@ import inspect
 import logging
 import sys
 import types
+from typing import Any, Callable
 
 import jax
 from jax.extend import source_info_util
@@ -65,7 +66,7 @@ class _Overlay:
     return getattr(self._module, name)
 
 
-def _add_missing(module, name: str, value) -> list[str]:
+def _add_missing(module: types.ModuleType, name: str, value: Any) -> list[str]:
   if hasattr(module, name):
     return []
   setattr(module, name, value)
@@ -79,14 +80,14 @@ def _add_jax_core() -> list[str]:
           for done in _add_missing(jax.core, name, getattr(extend, name))]
 
 
-def _safe_zip(*args) -> list[tuple]:
-  args = [list(a) for a in args]
-  if any(len(a) != len(args[0]) for a in args):
-    raise ValueError(f'length mismatch: {[len(a) for a in args]}')
-  return list(zip(*args))
+def _safe_zip(*args: Any) -> list[tuple]:
+  lists = [list(a) for a in args]
+  if any(len(a) != len(lists[0]) for a in lists):
+    raise ValueError(f'length mismatch: {[len(a) for a in lists]}')
+  return list(zip(*lists))
 
 
-def _safe_map(f, *args) -> list:
+def _safe_map(f: Callable[..., Any], *args: Any) -> list:
   return [f(*a) for a in _safe_zip(*args)]
 
 
@@ -94,7 +95,8 @@ def _add_jax_util() -> list[str]:
   if ('jax.util' in sys.modules or
       importlib.util.find_spec('jax.util') is not None):
     return []
-  module = types.ModuleType('jax.util', 'Names that Neural Tangents imports.')
+  module: Any = types.ModuleType('jax.util',
+                                 'Names that Neural Tangents imports.')
   module.safe_map, module.safe_zip = _safe_map, _safe_zip
   sys.modules['jax.util'] = module
   return ['jax.util']
@@ -103,16 +105,18 @@ def _add_jax_util() -> list[str]:
 def _add_zeros_like() -> list[str]:
   if hasattr(ad, 'zeros_like_p'):
     return []
-  return _add_missing(ad, 'zeros_like_p', jax.core.Primitive('zeros_like'))
+  extend = importlib.import_module('jax.extend.core')
+  return _add_missing(ad, 'zeros_like_p', extend.Primitive('zeros_like'))
 
 
 def _defer_experimental() -> list[str]:
   """Registers a stand-in that becomes `experimental` at first use."""
   if _NT in sys.modules:
     return []
-  folder = importlib.util.find_spec(_NT).submodule_search_locations[0]
+  spec: Any = importlib.util.find_spec(_NT)
+  folder = spec.submodule_search_locations[0]
   path = f'{folder}/experimental'
-  stand_in = types.ModuleType(_EXPERIMENTAL)
+  stand_in: Any = types.ModuleType(_EXPERIMENTAL)
   stand_in.__spec__ = importlib.util.spec_from_file_location(
       _EXPERIMENTAL, f'{path}/__init__.py', submodule_search_locations=[path])
   stand_in.__path__ = [path]
@@ -140,7 +144,7 @@ class _Unknown:
     return False
 
 
-def _linearize(fn, *primals, has_aux: bool):
+def _linearize(fn: Any, *primals: jax.Array, has_aux: bool) -> tuple:
   """Outputs of a flat function, and the equations of its derivative."""
   del has_aux  # NT has none.
   out, derivative = jax.linearize(fn.call_wrapped, *primals)
@@ -157,8 +161,8 @@ def _transpose_equation(eqn, cotangent, *inputs):
   unknown = [i for i, x in enumerate(inputs) if ad.is_undefined_primal(x)]
 
   def fn(*args):
-    args = dict(zip(unknown, args))
-    return eqn.primitive.bind(*(args.get(i, x) for i, x in enumerate(inputs)),
+    given = dict(zip(unknown, args))
+    return eqn.primitive.bind(*(given.get(i, x) for i, x in enumerate(inputs)),
                               **eqn.params)
 
   transposed = jax.linear_transpose(
@@ -168,10 +172,11 @@ def _transpose_equation(eqn, cotangent, *inputs):
   return [out.get(i) for i in range(len(inputs))]
 
 
-def _get_flops(f, optimize: bool, *args, **kwargs) -> float:
+def _get_flops(f: Callable[..., Any], optimize: bool, *args: Any,
+               **kwargs: Any) -> float:
   """Number of operations of a function."""
   lowered = jax.jit(f).lower(*args, **kwargs)
-  analysis = (lowered.compile() if optimize else lowered).cost_analysis()
+  analysis: Any = (lowered.compile() if optimize else lowered).cost_analysis()
   if not isinstance(analysis, dict):
     analysis, = analysis
   return analysis['flops']
@@ -179,8 +184,8 @@ def _get_flops(f, optimize: bool, *args, **kwargs) -> float:
 
 def _patch_neural_tangents() -> list[str]:
   """Rebinds, inside NT's modules, what exists but no longer works."""
-  predict = importlib.import_module(f'{_NT}._src.predict')
-  linear = importlib.import_module(f'{_NT}._src.stax.linear')
+  predict: Any = importlib.import_module(f'{_NT}._src.predict')
+  linear: Any = importlib.import_module(f'{_NT}._src.stax.linear')
   done = []
   if jax.__version_info__ >= (0, 4, 36):
     new_jax = _Overlay(jax, core=_Overlay(
@@ -191,7 +196,7 @@ def _patch_neural_tangents() -> list[str]:
     predict.sp = _Overlay(scipy, linalg=_Overlay(scipy.linalg,
                                                  eigvalsh=_eigvalsh))
     done += ['eigvalsh']
-  empirical = importlib.import_module(f'{_NT}._src.empirical')
+  empirical: Any = importlib.import_module(f'{_NT}._src.empirical')
   # pylint: disable=protected-access
   empirical.ad = _Overlay(ad, linearize=_linearize, config=jax.config,
                           source_info_util=source_info_util)

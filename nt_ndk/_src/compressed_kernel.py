@@ -13,14 +13,18 @@ import numpy as np
 from nt_ndk._src import kernel_family
 from nt_ndk._src.kernel_evaluation import KernelEvaluator
 from nt_ndk._src.kernel_evaluation import length
+from nt_ndk._src.typing import PyTree
 
 # Pairs of samples on which kernels are compressed, by angle.
 _SAMPLE_PAIRS = 18
 _POOL_SIZE = 1000
 _MAX_FITS = 3
 
+# Columns of a kernel.
+_Samples = dict[bytes, dict[tuple[int, ...], np.ndarray]]
 
-def _features(x) -> np.ndarray:
+
+def _features(x: PyTree) -> np.ndarray:
   """Inputs as one vector for each sample."""
   return np.concatenate([np.asarray(a, float).reshape((len(a), -1))
                          for a in jax.tree_util.tree_leaves(x)], 1)
@@ -60,7 +64,8 @@ def _choose_pairs(a: np.ndarray, b: np.ndarray,
       [(i, j) for i in extreme_a for j in extreme_b], axis=0)
 
 
-def _training_pairs(x, count: int, rng: np.random.RandomState):
+def _training_pairs(x: PyTree, count: int,
+                    rng: np.random.RandomState) -> list[np.ndarray]:
   """Lists of pairs of training samples, each of all kinds, `count` times."""
   pool = rng.permutation(length(x))[:_POOL_SIZE]
   features = _features(_take(x, pool))
@@ -98,7 +103,7 @@ def compress_at(evaluator: KernelEvaluator, get: str, tau: np.ndarray,
   return phi, [evaluator.train_train(get, *tau[r]) for r in chosen]
 
 
-def _take(tree, i: np.ndarray):
+def _take(tree: PyTree, i: np.ndarray) -> PyTree:
   return jax.tree_util.tree_map(lambda a: jnp.asarray(a)[i], tree)
 
 
@@ -120,7 +125,7 @@ class CompressedKernel:
 
   def __init__(self, evaluator: KernelEvaluator, get: str, rtol: float,
                eps: float, start: float = 0.,
-               scales: Optional[kernel_family.TimeScales] = None):
+               scales: Optional[kernel_family.TimeScales] = None) -> None:
     """Fits nothing yet.
 
     Args:
@@ -134,18 +139,21 @@ class CompressedKernel:
     self._evaluator, self.get, self._start = evaluator, get, start
     self._rtol, self._eps = rtol, eps
     self._tightening = 1.
-    self._extra = []  # Test samples on which the kernel has to be right too.
-    self._sampled = {}  # By times, then by pairs of samples.
+    # Test samples on which the kernel has to be right too.
+    self._extra: list[tuple[Any, np.ndarray]] = []
+    # By times, then by pairs of samples.
+    self._sampled: _Samples = {}
     self.fits = 0
     self.test_error = 0.
     self._scales = scales
-    self._family = self._factors = self._initial = self._latest = None
+    self._family: Optional[kernel_family.KernelFamily] = None
+    self._factors: Optional[jax.Array] = None
+    self._initial: Optional[jax.Array] = None
+    self._latest: Optional[tuple[Any, np.ndarray]] = None
 
   @property
   def family(self) -> kernel_family.KernelFamily:
-    if self._family is None:
-      self._fit()
-    return self._family
+    return self._fit() if self._family is None else self._family
 
   @property
   def error(self) -> float:
@@ -179,7 +187,8 @@ class CompressedKernel:
         length(self._evaluator.x_train))[:3]
     return samples * self._evaluator.locations
 
-  def factors(self, report: Callable[[int], None] = lambda _: None):
+  def factors(self,
+              report: Callable[[int], None] = lambda _: None) -> jax.Array:
     """`[n, R * n]`, the matrices :math:`K_r` on the training data.
 
     Args:
@@ -201,7 +210,8 @@ class CompressedKernel:
                                                   self._start)
     return self._initial
 
-  def test_factors(self, x_test, swap: bool = False, **kwargs) -> jax.Array:
+  def test_factors(self, x_test: PyTree, swap: bool = False,
+                   **kwargs: Any) -> jax.Array:
     """`[m, R * n]`, the same between test and training data.
 
     Args:
@@ -214,7 +224,7 @@ class CompressedKernel:
         self._evaluator.test_train(x_test, self.get, *tau[order], **kwargs)
         for tau in self.family.tau + self._start], 1)
 
-  def tighten(self, factor: float):
+  def tighten(self, factor: float) -> None:
     """Fits again, with an error smaller than now by a factor."""
     if self._latest is not None and self.test_error > self.family.error:
       self._extra.append(self._latest)
@@ -222,10 +232,11 @@ class CompressedKernel:
                            factor * self.error / (.1 * self._rtol))
     self._fit()
 
-  def _sampler(self, evaluator: KernelEvaluator):
+  def _sampler(self, evaluator: KernelEvaluator) -> kernel_family.SampleKernel:
     """The kernel on samples, which is not computed twice."""
     train = length(self._evaluator.x_train) * self._evaluator.locations
-    own = {}  # Samples after the training data are this evaluator's own.
+    # Samples after the training data are this evaluator's own.
+    own: _Samples = {}
 
     def sampler(pairs, tau):
       known, others = (values.setdefault(tau.tobytes(), {})
@@ -242,12 +253,12 @@ class CompressedKernel:
 
     return sampler
 
-  def _fit(self):
+  def _fit(self) -> kernel_family.KernelFamily:
     """Fits the functions of time."""
     rng = np.random.RandomState(0)
     evaluator, locations = self._evaluator, self._evaluator.locations
-    pairs, *held_out = _training_pairs(evaluator.x_train, 4, rng)
-    held_out = np.concatenate(held_out)
+    pairs, *others = _training_pairs(evaluator.x_train, 4, rng)
+    held_out = np.concatenate(others)
     for test, test_train in self._extra:
       pairs = np.concatenate([pairs, test_train +
                               [length(evaluator.x_train), 0]])
@@ -257,21 +268,23 @@ class CompressedKernel:
     kernel = self._sampler(evaluator)
     tol = max(.1 * self._rtol, 200 * self._eps)
     aim = max(tol * self._tightening, 200 * self._eps)
-    self._family = kernel_family.fit(kernel, pairs, held_out, self.scales,
-                                     2 * self.scales.slow, tol, rng, aim)
+    self._family = family = kernel_family.fit(
+        kernel, pairs, held_out, self.scales, 2 * self.scales.slow, tol, rng,
+        aim)
     self._factors = None
     self.fits += 1
     if self._latest is not None:
       self.test_error = self._error_on(*self._latest)
+    return family
 
-  def _error_on(self, extra, pairs: np.ndarray) -> float:
+  def _error_on(self, extra: PyTree, pairs: np.ndarray) -> float:
     """Largest error on pairs of test samples and training samples."""
     joined = pairs + [length(self._evaluator.x_train), 0]
     return float(np.max(kernel_family.check(
-        self._sampler(self._evaluator.joined(*extra)), self._family,
+        self._sampler(self._evaluator.joined(*extra)), self.family,
         joined * self._evaluator.locations, np.random.RandomState(2))))
 
-  def include(self, x_test, arrays: dict[str, Any]):
+  def include(self, x_test: PyTree, arrays: dict[str, Any]) -> None:
     """Makes sure that the kernel is right between test and training data.
 
     Args:
@@ -287,7 +300,7 @@ class CompressedKernel:
 
     def choose():
       """Test samples of some pairs, and pairs of these and training samples."""
-      i, j = _choose_pairs(*features, rng).T
+      i, j = _choose_pairs(features[0], features[1], rng).T
       return (_take(test, pools[0][i]),
               np.stack([np.arange(len(i)), pools[1][j]], 1))
 

@@ -17,7 +17,7 @@ class Spread:
     count: number of devices.
   """
 
-  def __init__(self, samples: int):
+  def __init__(self, samples: int) -> None:
     """Chooses devices for a number of training samples."""
     devices = jax.devices()
     self.count = max(d for d in range(1, len(devices) + 1) if samples % d == 0)

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictions after the readout is frozen while hidden weights go on."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -9,6 +11,9 @@ from nt_ndk._src import compressed_kernel
 from nt_ndk._src.compressed_kernel import CompressedKernel
 from nt_ndk._src.fluctuations import Fluctuations
 from nt_ndk._src.problem import Problem
+from nt_ndk._src.resolvent import Resolvent
+from nt_ndk._src.typing import ComputeCov
+from nt_ndk._src.typing import PyTree
 
 
 class Drift:
@@ -32,7 +37,8 @@ class Drift:
       targets.
   """
 
-  def __init__(self, problem: Problem, freeze: float, hidden_learning: bool):
+  def __init__(self, problem: Problem, freeze: float,
+               hidden_learning: bool) -> None:
     self._problem = problem
     self._freeze, self._hidden_learning = freeze, hidden_learning
     self._evaluator = problem.evaluator.with_keywords(readout_freeze=freeze)
@@ -47,7 +53,9 @@ class Drift:
     self._after = Fluctuations(problem, *kernels)
     self.error = self.kernel_error = 0.
 
-  def predictions(self, lag: np.ndarray, x_test, compute_cov, **kwargs):
+  def predictions(self, lag: np.ndarray, x_test: PyTree,
+                  compute_cov: ComputeCov,
+                  **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
     """Mean and covariance at times after `freeze`.
 
     Args:
@@ -80,9 +88,11 @@ class Drift:
           self._freeze, before.factors(x_test, kwargs), np.sqrt(now[0]))
     out = [self._at(t, d, rows, x_test, prior, np.sqrt(variance), kwargs)
            for t, d, prior, variance in zip(times, lag, priors, variances)]
-    return tuple(np.stack(a) for a in zip(*out))
+    means, covariances = zip(*out)
+    return np.stack(means), np.stack(covariances)
 
-  def _past_kernels(self, time: float, rows, x, kwargs):
+  def _past_kernels(self, time: float, rows: Resolvent, x: PyTree,
+                    kwargs: dict[str, Any]) -> list[np.ndarray]:
     """Kernels of predictions at `time` and training outputs at `rows.times`."""
     out = []
     for get in ('ndk', 'nngp'):
@@ -118,7 +128,8 @@ class Drift:
       self.error = max(self.error, error)
     return mean, prior
 
-  def _across(self, late, moments, rows) -> list[np.ndarray]:
+  def _across(self, late: Resolvent, moments: np.ndarray,
+              rows: Resolvent) -> list[np.ndarray]:
     """Integrals of late rows and kernels with training outputs before."""
     i, j = np.meshgrid(np.arange(len(late.times)), np.arange(len(rows.times)),
                        indexing='ij')
@@ -139,7 +150,7 @@ class Drift:
     return out
 
 
-def check_readout(problem: Problem):
+def check_readout(problem: Problem) -> None:
   """Raises unless the network has hidden weights and a last layer of them."""
   network = getattr(problem.kernel_fn, 'two_time_kernel_fn', None)
   if network is None:

@@ -13,12 +13,18 @@ import neural_tangents as nt
 from nt_ndk._src import kernel_evaluation
 from nt_ndk._src import layers
 from nt_ndk._src import networks
+from nt_ndk._src.typing import ApplyFn
+from nt_ndk._src.typing import Axes
+from nt_ndk._src.typing import DiffusionTimes
+from nt_ndk._src.typing import Get
+from nt_ndk._src.typing import KernelFn
+from nt_ndk._src.typing import PyTree
 from nt_ndk._src.weight_process import WeightProcess
 
 _GET = ('nngp', 'ndk')
 
 
-def canonicalize_get(get) -> tuple[str, ...]:
+def canonicalize_get(get: Get) -> tuple[str, ...]:
   names = _GET if get is None else (get,) if isinstance(get, str) else get
   names = tuple(name.lower() for name in names)
   if not names or set(names) - set(_GET) or len(set(names)) < len(names):
@@ -27,7 +33,7 @@ def canonicalize_get(get) -> tuple[str, ...]:
   return names
 
 
-def canonicalize_times(diffusion_time) -> layers.DiffusionTime:
+def canonicalize_times(diffusion_time: DiffusionTimes) -> layers.DiffusionTime:
   """One time for all samples."""
   tau1, tau2 = layers.canonicalize_times(diffusion_time)
   if tau1.ndim or tau2.ndim:
@@ -76,14 +82,14 @@ def response_weighted(apply, trace_axes, vmap_axes, implementation):
 
 
 def two_time_kernel_fn(
-    apply_fn,
+    apply_fn: ApplyFn,
     prior_std: Any,
-    trace_axes: Union[int, tuple[int, ...]] = (-1,),
+    trace_axes: Axes = (-1,),
     vmap_axes: Any = None,
     implementation: Union[int, nt.NtkImplementation] = (
         nt.NtkImplementation.NTK_VECTOR_PRODUCTS),
     batch_size: int = 0,
-):
+) -> KernelFn:
   r"""Returns the kernels of one finite network between two times.
 
   From the parameters of a network at two diffusion times, while it learns or
@@ -157,8 +163,10 @@ def two_time_kernel_fn(
   def compiled(x1, x2, get, params1, params2, prior, times, kwargs):
     return kernel(x1, x2, get, params1, params2, None, prior, times, **kwargs)
 
-  def kernel_fn(x1, x2, get: Union[None, str, tuple[str, ...]], params1,
-                params2=None, diffusion_time=(0., 0.), **apply_fn_kwargs):
+  def kernel_fn(x1: PyTree, x2: PyTree, get: Get,
+                params1: PyTree, params2: PyTree = None,
+                diffusion_time: DiffusionTimes = (0., 0.),
+                **apply_fn_kwargs: Any) -> Any:
     names = canonicalize_get(get)
     times = canonicalize_times(diffusion_time)
     prior = networks.prior(None, prior_std, params1)

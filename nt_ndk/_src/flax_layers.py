@@ -41,7 +41,7 @@ class Parameter(NamedTuple):
     return wide if self.dtype is None else self.dtype
 
 
-def parameters(shape: tuple[int, ...], layer) -> dict[str, Parameter]:
+def parameters(shape: tuple[int, ...], layer: Any) -> dict[str, Parameter]:
   """Those of a layer with weights of a shape, the last axis its outputs."""
   out = dict(kernel=Parameter(shape, layer.W_init_std, layer.W_prior_std,
                               layer.param_dtype))

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Covariance of predictions over networks, from rows of the resolvent."""
 
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import jax
 import numpy as np
@@ -12,6 +12,8 @@ from nt_ndk._src.compressed_kernel import CompressedKernel
 from nt_ndk._src.problem import Problem
 from nt_ndk._src.resolvent import LowRankKernel
 from nt_ndk._src.resolvent import Resolvent
+from nt_ndk._src.typing import ComputeCov
+from nt_ndk._src.typing import PyTree
 
 _MAX_SIZE = 96
 _PROBES = 12
@@ -60,11 +62,12 @@ class Fluctuations:
   """
 
   def __init__(self, problem: Problem, ndk: Optional[CompressedKernel] = None,
-               nngp: Optional[CompressedKernel] = None):
+               nngp: Optional[CompressedKernel] = None) -> None:
     """Takes the kernels of `problem`, or others on the same data."""
     self._problem = problem
     self.ndk, self.nngp = ndk or problem.ndk, nngp or problem.nngp
-    self._basis, self._fits = None, None
+    self._basis: Optional[resolvent.Basis] = None
+    self._fits = (0, 0)
     self.error = self.mean_difference = 0.
 
   @property
@@ -83,17 +86,19 @@ class Fluctuations:
     ndk, nngp = (LowRankKernel(kernel.family, problem.factors(kernel))
                  for kernel in (self.ndk, self.nngp))
     fits = self.ndk.fits, self.nngp.fits
-    if self._fits != fits or (
-        resolvent.coupling(self._basis, ndk, tau) > .1 * problem.rtol):
-      self._basis = resolvent.make_basis(ndk, nngp, tau)
+    basis = self._basis
+    if basis is None or self._fits != fits or (
+        resolvent.coupling(basis, ndk, tau) > .1 * problem.rtol):
+      self._basis = basis = resolvent.make_basis(ndk, nngp, tau)
       self._fits = fits
     scales = self.ndk.scales
-    return Resolvent(tau, problem.temperature, ndk, nngp, self._basis,
-                     problem.rtol, grid.size, grid.width * scales.lag,
-                     .03 * scales.slow)
+    return Resolvent(tau, problem.temperature, ndk, nngp, basis, problem.rtol,
+                     grid.size, grid.width * scales.lag, .03 * scales.slow)
 
-  def predictions(self, tau: np.ndarray, x_test, compute_cov,
-                  expected: Optional[np.ndarray] = None, **kwargs):
+  def predictions(self, tau: np.ndarray, x_test: PyTree,
+                  compute_cov: ComputeCov,
+                  expected: Optional[jax.Array] = None,
+                  **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
     """Mean and covariance of predictions at diffusion times.
 
     Args:
@@ -125,9 +130,9 @@ class Fluctuations:
       if tau_ > 0:
         rows, grid, change = self.solved(tau_, factors, np.sqrt(variances[i]),
                                          grid)
-        kernels = self.kernels(rows, factors, rows.times)
+        kappa, cross = self.kernels(rows, factors, rows.times)
         mean, covariance, error = rows.predictions(
-            *kernels, covariance, np.sqrt(variances[i]), problem.y)
+            kappa, cross, covariance, np.sqrt(variances[i]), problem.y)
         error += 2 * change + 10 * self.nngp.error
         self.error = max(self.error, error)
         if expected is not None:
@@ -144,12 +149,13 @@ class Fluctuations:
     bar.close()
     return np.stack(means)[inverse], np.stack(covariances)[inverse]
 
-  def factors(self, x_test, kwargs) -> list[np.ndarray]:
+  def factors(self, x_test: PyTree, kwargs: dict[str, Any]) -> list[np.ndarray]:
     """Matrices of both kernels between predictions and training data."""
     return [self._probe_factors(kernel, x_test, kwargs)
             for kernel in (self.ndk, self.nngp)]
 
-  def _probe_factors(self, kernel, x_test, kwargs) -> np.ndarray:
+  def _probe_factors(self, kernel: CompressedKernel, x_test: PyTree,
+                     kwargs: dict[str, Any]) -> np.ndarray:
     """Kernel matrices of predictions and training data, `[n, R, m]`."""
     if x_test is None:
       out = self._problem.factors(kernel)
@@ -160,10 +166,11 @@ class Fluctuations:
 
   def _to_vectors(self, out: jax.Array) -> np.ndarray:
     """`[m, R * n]` to `[n, R, m]`."""
-    out = np.asarray(out, float).reshape((len(out), -1, len(self._problem.y)))
-    return np.ascontiguousarray(np.transpose(out))
+    rows = np.asarray(out, float).reshape((len(out), -1, len(self._problem.y)))
+    return np.ascontiguousarray(np.transpose(rows))
 
-  def kernels(self, rows: Resolvent, factors, times: np.ndarray):
+  def kernels(self, rows: Resolvent, factors: list[np.ndarray],
+              times: np.ndarray) -> list[np.ndarray]:
     """NDK and covariance of predictions and past training outputs.
 
     Args:
@@ -177,8 +184,8 @@ class Fluctuations:
     return [np.matmul(kernel.family.phi(rows.tau, times), rows.basis.rotate(
         factor)) for kernel, factor in zip((self.ndk, self.nngp), factors)]
 
-  def solved(self, tau: float, factors, scale: np.ndarray,
-             grid: Grid = Grid()):
+  def solved(self, tau: float, factors: list[np.ndarray], scale: np.ndarray,
+             grid: Grid = Grid()) -> tuple[Resolvent, Grid, float]:
     """Resolvent on a grid that is fine enough for a few predictions.
 
     Args:
@@ -212,8 +219,8 @@ class Fluctuations:
       rows, tail, variance = finer_rows, finer_tail, finer_variance
       grid = finer
 
-  def two_time_covariance(self, tau1: float, tau2: float, x_test,
-                          diagonal: bool, **kwargs) -> np.ndarray:
+  def two_time_covariance(self, tau1: float, tau2: float, x_test: PyTree,
+                          diagonal: bool, **kwargs: Any) -> np.ndarray:
     """Covariance of predictions at two diffusion times.
 
     Args:

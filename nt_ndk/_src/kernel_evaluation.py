@@ -3,14 +3,18 @@
 """Evaluates a network's kernel function on all data or on a sample."""
 
 import functools
+from typing import Any, Iterator
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 import neural_tangents as nt
 import numpy as np
 
 from nt_ndk._src import layers
 from nt_ndk._src.devices import Spread
+from nt_ndk._src.typing import KernelFn
+from nt_ndk._src.typing import PyTree
 
 # Bytes that the covariances of one evaluation on a sample may take.
 _SAMPLE_BYTES = 2**26
@@ -70,7 +74,7 @@ def _with_diagonal_blocks(kernel, blocks):
                    jnp.tile(blocks.reshape((-1, size)), (1, n)), kernel)
 
 
-def _blocks(times: int, largest: int):
+def _blocks(times: int, largest: int) -> Iterator[tuple[int, int]]:
   """Splits a number of times into blocks, `(start, size)`, of few sizes."""
   start = 0
   while start < times:
@@ -80,17 +84,17 @@ def _blocks(times: int, largest: int):
     start += size
 
 
-def length(x) -> int:
+def length(x: PyTree) -> int:
   """Number of samples."""
   return len(jax.tree_util.tree_leaves(x)[0])
 
 
-def _is_pair(x) -> bool:
+def _is_pair(x: Any) -> bool:
   """Whether a keyword argument has one part for `x1` and one for `x2`."""
   return isinstance(x, tuple) and len(x) == 2
 
 
-def batched(kernel_fn, batch_size: int):
+def batched(kernel_fn: KernelFn, batch_size: int) -> KernelFn:
   """`neural_tangents.batch` for any number of samples, on all devices.
 
   Args:
@@ -101,11 +105,11 @@ def batched(kernel_fn, batch_size: int):
   Returns:
     `kernel_fn(x1, x2, get, **kwargs)`, for kernels with two batch axes.
   """
-  @functools.lru_cache(maxsize=None)
+  @functools.cache
   def on(device_count):
     return nt.batch(kernel_fn, batch_size, device_count)
 
-  def fill(tree, n: int, size: int):
+  def fill(tree: PyTree, n: int, size: int) -> PyTree:
     """Arrays of `n` samples with the first ones again, up to a whole batch."""
     rows = np.arange(-(-n // size) * size) % n
     return jax.tree_util.tree_map(
@@ -140,7 +144,8 @@ class KernelEvaluator:
     evaluations: number of train-train kernels computed so far.
   """
 
-  def __init__(self, kernel_fn, x_train, locations: int, **kwargs):
+  def __init__(self, kernel_fn: KernelFn, x_train: PyTree, locations: int,
+               **kwargs: Any) -> None:
     """Takes what all evaluations share.
 
     Args:
@@ -158,6 +163,9 @@ class KernelEvaluator:
     self.arrays = {k: v[0] for k, v in kwargs.items() if _is_pair(v)}
     self.spread = Spread(length(x_train))
     self.evaluations = 0
+    pixels = np.prod(jax.tree_util.tree_leaves(x_train)[0].shape[1:-1],
+                     dtype=float)
+    self._room = int(np.clip(_SAMPLE_BYTES / (8 * pixels**2), 16, 2**14))
 
     # Samples need no splitting: they go to the network's own kernel function.
     sample_fn = getattr(kernel_fn, 'two_time_kernel_fn', kernel_fn)
@@ -165,16 +173,13 @@ class KernelEvaluator:
     self._on_pairs = lambda get: _compiled_on_pairs(sample_fn, get, static)
     self._on_itself = lambda get: _compiled_on_itself(sample_fn, get, static,
                                                       self._room)
-    pixels = np.prod(jax.tree_util.tree_leaves(x_train)[0].shape[1:-1],
-                     dtype=float)
-    self._room = int(np.clip(_SAMPLE_BYTES / (8 * pixels**2), 16, 2**14))
 
-  def with_keywords(self, **kwargs) -> 'KernelEvaluator':
+  def with_keywords(self, **kwargs: Any) -> 'KernelEvaluator':
     """The same with more keyword arguments."""
     return KernelEvaluator(self._stock_kernel_fn, self.x_train, self.locations,
                            **self._kwargs, **kwargs)
 
-  def joined(self, x, arrays) -> 'KernelEvaluator':
+  def joined(self, x: PyTree, arrays: dict[str, Any]) -> 'KernelEvaluator':
     """The same with more inputs, and what belongs to them."""
     join = lambda a, b: jax.tree_util.tree_map(
         lambda a, b: jnp.concatenate([a, b]), a, b)
@@ -182,7 +187,8 @@ class KernelEvaluator:
     return KernelEvaluator(self._stock_kernel_fn, join(self.x_train, x),
                            self.locations, **{**self._kwargs, **pairs})
 
-  def _evaluate(self, x1, x2, get: str, tau1, tau2, kwargs) -> jax.Array:
+  def _evaluate(self, x1: PyTree, x2: PyTree, get: str, tau1: ArrayLike,
+                tau2: ArrayLike, kwargs: dict[str, Any]) -> jax.Array:
     dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
     # One value for each sample: `nt.batch` splits these with the inputs.
     times = tuple(jnp.broadcast_to(jnp.asarray(tau, dtype), (length(x),))
@@ -209,7 +215,8 @@ class KernelEvaluator:
     blocks = self._on_itself(get)(x, self.arrays, tau1)
     return self.spread(_with_diagonal_blocks(kernel, self.spread(blocks)))
 
-  def _test_kwargs(self, second: bool, test_kwargs):
+  def _test_kwargs(self, second: bool,
+                   test_kwargs: dict[str, Any]) -> dict[str, Any]:
     kwargs = dict(self._kwargs)
     for name, value in test_kwargs.items():
       if _is_pair(value):
@@ -217,27 +224,28 @@ class KernelEvaluator:
       kwargs[name] = value
     return kwargs
 
-  def test_train(self, x_test, get: str, tau1: float, tau2: float,
-                 **test_kwargs) -> jax.Array:
+  def test_train(self, x_test: PyTree, get: str, tau1: float, tau2: float,
+                 **test_kwargs: Any) -> jax.Array:
     """Kernel of test inputs at `tau1` and training data at `tau2`."""
     return self._evaluate(x_test, self.x_train, get, tau1, tau2,
                           self._test_kwargs(False, test_kwargs))
 
-  def test_test(self, x_test, get: str, tau1: float, tau2: float,
-                **test_kwargs) -> jax.Array:
+  def test_test(self, x_test: PyTree, get: str, tau1: float, tau2: float,
+                **test_kwargs: Any) -> jax.Array:
     """Kernel of test inputs at `tau1` and at `tau2`."""
     return self._evaluate(x_test, x_test, get, tau1, tau2,
                           self._test_kwargs(True, test_kwargs))
 
-  def test_sample(self, x_test, pairs: np.ndarray, tau: np.ndarray,
-                  **test_kwargs) -> np.ndarray:
+  def test_sample(self, x_test: PyTree, pairs: np.ndarray, tau: np.ndarray,
+                  **test_kwargs: Any) -> np.ndarray:
     """Covariance of pairs of test inputs at pairs of times, see `sample`."""
     kwargs = {k: 2 * (v[0],) if _is_pair(v) else v for k, v in
               self._test_kwargs(True, test_kwargs).items()}
     return KernelEvaluator(self._stock_kernel_fn, x_test, self.locations,
                            **kwargs).sample(pairs, tau, 'nngp')
 
-  def variances(self, x_test, tau: np.ndarray, **test_kwargs) -> np.ndarray:
+  def variances(self, x_test: PyTree, tau: np.ndarray,
+                **test_kwargs: Any) -> np.ndarray:
     """Equal-time covariance of test inputs with themselves, `[Q, m]`."""
     rows = np.arange(length(x_test) * self.locations)
     return self.test_sample(x_test, np.stack([rows, rows], 1),

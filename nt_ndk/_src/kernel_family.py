@@ -18,11 +18,13 @@ fit is checked on data and times that it has not seen, and refined until the
 tolerance is met.
 """
 
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, Union
 import warnings
 
 import numpy as np
 from numpy.polynomial import chebyshev
+
+from nt_ndk._src.typing import Numbers
 
 # Evaluates a two-time kernel: pairs of samples `[P, 2]` and pairs of times
 # `[Q, 2]` to values `[Q, P]`.
@@ -58,7 +60,7 @@ class _Axis(NamedTuple):
     x[-1] = self.end
     return x
 
-  def basis(self, x) -> np.ndarray:
+  def basis(self, x: Numbers) -> np.ndarray:
     """Chebyshev polynomials at `x`; one more, trailing axis of length size."""
     u = 2 * self._to_u(x) / self._to_u(self.end) - 1
     basis = chebyshev.chebvander(np.clip(u, -1, 1), self.size - 1)
@@ -110,7 +112,7 @@ class KernelFamily(NamedTuple):
   def early_width(self) -> float:
     return self.earlier.width
 
-  def size(self, tau: np.ndarray) -> np.ndarray:
+  def size(self, tau: Union[float, np.ndarray]) -> np.ndarray:
     return np.exp(self.earlier.basis(tau) @ self.log_size)
 
   def at_earlier(self, tau_: np.ndarray) -> np.ndarray:
@@ -118,14 +120,16 @@ class KernelFamily(NamedTuple):
     series = np.tensordot(self.earlier.basis(tau_), self.series, (-1, 0))
     return series * self.size(tau_)[..., None, None]
 
-  def phi(self, tau, tau_, at_earlier=None) -> np.ndarray:
+  def phi(self, tau: Numbers, tau_: Numbers,
+          at_earlier: Optional[np.ndarray] = None) -> np.ndarray:
     r""":math:`\varphi_r(\tau, \tau')`, :math:`\tau \ge \tau'`, `[..., R]`."""
     if at_earlier is None:
       at_earlier = self.at_earlier(np.asarray(tau_))
     basis = self.lag.basis(np.asarray(tau) - tau_) * self.size(tau)[..., None]
     return np.einsum('...b,...br->...r', basis, at_earlier)
 
-  def phi_rows(self, tau, tau_, at_earlier=None) -> np.ndarray:
+  def phi_rows(self, tau: np.ndarray, tau_: np.ndarray,
+               at_earlier: Optional[np.ndarray] = None) -> np.ndarray:
     r"""The same for many later times `[E, L]` of each earlier one, `[E]`."""
     if at_earlier is None:
       at_earlier = self.at_earlier(tau_)
@@ -208,19 +212,20 @@ def _enough(values: np.ndarray, axis: _Axis, tol: float) -> int:
   return min(int(axis.size * np.clip(growth, 1.25, 2.)), _MAX_NODES)
 
 
-def compress(rows: np.ndarray, tol: float):
+def compress(rows: np.ndarray, tol: float) -> tuple[np.ndarray, np.ndarray]:
   """Selects rows, and fits all rows by those selected, to a tolerance.
 
   Greedy: each row chosen is the one that is farthest from the span of those
   before it. The first row, for the times at which learning begins, is chosen
   first.
   """
-  rest, chosen, farthest = rows.copy(), [], 0
+  chosen: list[int] = []
+  rest, farthest = rows.copy(), 0
   while len(chosen) < min(rows.shape):
     direction = rest[farthest] / np.linalg.norm(rest[farthest])
     chosen.append(farthest)
     rest -= np.outer(rest @ direction, direction)
-    farthest = np.argmax(np.sum(rest**2, 1))
+    farthest = int(np.argmax(np.sum(rest**2, 1)))
     # The distance from the span is at most the error of the fit.
     if np.max(np.abs(rest)) <= tol:
       break
@@ -228,8 +233,10 @@ def compress(rows: np.ndarray, tol: float):
   return np.array(chosen), phi.T
 
 
-def _tabulate(kernel: SampleKernel, pairs: np.ndarray, earlier: _Axis,
-              lag: _Axis, tol: float):
+def _tabulate(
+    kernel: SampleKernel, pairs: np.ndarray, earlier: _Axis, lag: _Axis,
+    tol: float
+) -> tuple[_Axis, _Axis, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
   """Kernels of a sample on a grid of times that resolves them.
 
   Args:
@@ -316,7 +323,8 @@ def fit(kernel: SampleKernel, pairs: np.ndarray, held_out: np.ndarray,
   lag = _Axis(scales.lag / 5, tau_max, 48, sqrt=True)
   earlier, lag, *_ = _tabulate(kernel, pairs[::len(pairs) // 6 + 1], earlier,
                                lag, .1 * aim)
-  family, eps, hopeless = None, .3 * aim, 0
+  family: Optional[KernelFamily] = None
+  eps, hopeless = .3 * aim, 0
   for _ in range(_MAX_ROUNDS):
     earlier, lag, tau, relative, log_size, time = _tabulate(
         kernel, pairs, earlier, lag, .1 * aim)
@@ -341,6 +349,7 @@ def fit(kernel: SampleKernel, pairs: np.ndarray, held_out: np.ndarray,
     if len(pairs) < _MAX_PAIRS:
       pairs = np.concatenate([pairs, held_out[np.argsort(errors)[-8:]]])
 
+  assert family is not None  # There was a round.
   if family.error <= tol:
     return family
   warnings.warn(

@@ -4,7 +4,7 @@
 
 import collections
 import functools
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, cast, NamedTuple, Optional, Protocol, Union
 
 import jax
 from jax import random
@@ -20,6 +20,12 @@ from nt_ndk._src.checkpoint import Checkpoint
 from nt_ndk._src.moments import Estimate
 from nt_ndk._src.moments import Moments
 from nt_ndk._src.progress import Bar
+from nt_ndk._src.typing import ApplyFn
+from nt_ndk._src.typing import Get
+from nt_ndk._src.typing import InitFn
+from nt_ndk._src.typing import KernelFn
+from nt_ndk._src.typing import PyTree
+from nt_ndk._src.typing import Times
 
 # Steps in one call of the compiled program, after which progress is kept.
 _BLOCK = 256
@@ -50,6 +56,21 @@ class Ensemble(NamedTuple):
   n_networks: int
 
 
+class EnsembleFn(Protocol):
+  """Trains an ensemble.
+
+  Attributes:
+    two_time_kernel_fn: kernels of the ensemble at two times.
+  """
+  two_time_kernel_fn: KernelFn
+
+  def __call__(self, key: jax.Array, n_networks: int, t: Times,
+               x_test: PyTree = None, t_freeze: Optional[float] = None,
+               hidden_learning: bool = False,
+               checkpoint: Optional[str] = None) -> Ensemble:
+    """Outputs of networks at times `t`."""
+
+
 class _Block(NamedTuple):
   """Steps of one call, or a record of outputs.
 
@@ -58,7 +79,7 @@ class _Block(NamedTuple):
     step: their size.
     frozen: whether the readout stands still.
   """
-  count: int
+  count: int  # type: ignore[assignment]  # Hides that of tuples.
   step: float
   frozen: bool
 
@@ -132,11 +153,11 @@ class _Network:
         (0, 0, 0, 0, None, None))) for free in (False, True)}
     self.curvature = jax.jit(self._curvature)
 
-  def _moving(self, frozen: bool):
+  def _moving(self, frozen: bool) -> PyTree:
     if not frozen:
       return jax.tree_util.tree_map(lambda _: True, self._prior)
-    structures = [jax.tree_util.tree_structure(t)
-                  for t in (self._prior, self._readout)]
+    structures: list[Any] = [jax.tree_util.tree_structure(t)
+                             for t in (self._prior, self._readout)]
     if structures[0] != structures[1]:
       raise ValueError(
           '`t_freeze` and `antithetic` need to know the readout: pass '
@@ -216,15 +237,15 @@ class _Network:
     keys = random.split(random.PRNGKey(0), 1)
     state = jax.eval_shape(self.draw, keys)
     learn = self.learn.lower(*state, np.ones(1), keys, 1, .1).compile()
-    memory = learn.memory_analysis()
+    memory: Any = learn.memory_analysis()
     return memory.temp_size_in_bytes + 2 * memory.output_size_in_bytes
 
 
 def markov_proximal_ensemble(
-    init_fn,
-    apply_fn,
-    x_train,
-    y_train,
+    init_fn: InitFn,
+    apply_fn: ApplyFn,
+    x_train: PyTree,
+    y_train: jax.Array,
     temperature: float,
     learning_rate: float = 1.,
     *,
@@ -236,7 +257,7 @@ def markov_proximal_ensemble(
     readout: Any = None,
     antithetic: bool = False,
     max_bytes: int = 2**30,
-    progress: bool = False):
+    progress: bool = False) -> EnsembleFn:
   r"""Returns a function that trains an ensemble by Markov proximal learning.
 
   Each network of the ensemble is drawn by `init_fn` and then moves by Langevin
@@ -383,11 +404,11 @@ def markov_proximal_ensemble(
 
   @functools.lru_cache(maxsize=1)
   def largest_step() -> float:
+    if step_size is None:
+      return _SAFE_STEP / float(network.curvature())
     if proximal:
       return rate * step_size
     curvature = float(network.curvature())
-    if step_size is None:
-      return _SAFE_STEP / curvature
     if rate * step_size * curvature > 1:
       raise ValueError(
           f'`step_size` must be at most {1 / (rate * curvature):.2g}, the '
@@ -412,8 +433,8 @@ def markov_proximal_ensemble(
     return _train(network, key, n_networks, plan, observer, hidden_learning,
                   max_bytes, file, progress)
 
-  def ensemble_fn(key, n_networks: int, t, x_test=None,
-                  t_freeze: Optional[float] = None,
+  def ensemble_fn(key: jax.Array, n_networks: int, t: Times,
+                  x_test: PyTree = None, t_freeze: Optional[float] = None,
                   hidden_learning: bool = False,
                   checkpoint: Optional[str] = None) -> Ensemble:
     t = arguments.canonicalize_finite_time(t)
@@ -427,12 +448,13 @@ def markov_proximal_ensemble(
     moments = run(key, n_networks, times, observer,
                   np.inf if t_freeze is None else t_freeze, hidden_learning,
                   checkpoint)
-    return Ensemble(t, *(a[place.reshape(t.shape)]
-                         for a in observer.statistics(moments)), n_networks)
+    mean, variance, mean_error, variance_error = (
+        a[place.reshape(t.shape)] for a in observer.statistics(moments))
+    return Ensemble(t, mean, variance, mean_error, variance_error, n_networks)
 
-  def kernel_fn(key, n_networks: int, t1, t2, x1, x2=None,
-                get: Union[None, str, tuple[str, ...]] = None,
-                checkpoint: Optional[str] = None):
+  def kernel_fn(key: jax.Array, n_networks: int, t1: Times, t2: Times,
+                x1: PyTree, x2: PyTree = None, get: Get = None,
+                checkpoint: Optional[str] = None) -> Any:
     t1, t2 = arguments.canonicalize_two_times(t1, t2)
     names = empirical.canonicalize_get(get)
     x2 = x1 if x2 is None else x2
@@ -451,8 +473,9 @@ def markov_proximal_ensemble(
       return out[0]
     return collections.namedtuple('EnsembleKernel', names)(*out)
 
-  ensemble_fn.two_time_kernel_fn = kernel_fn
-  return ensemble_fn
+  out = cast(EnsembleFn, ensemble_fn)
+  out.two_time_kernel_fn = kernel_fn
+  return out
 
 
 class _Outputs:
@@ -462,14 +485,14 @@ class _Outputs:
   minus the first one with targets `-y`: all that changes is this sign.
   """
 
-  def __init__(self, network: _Network, x, antithetic: bool):
+  def __init__(self, network: _Network, x: PyTree, antithetic: bool) -> None:
     self.inputs = x
     self.copies = 2 if antithetic else 1
     self.bytes_for_one = 0  # Little beside parameters.
     self.observe = lambda params, rest: np.asarray(
         network.outputs(params, rest, x))
 
-  def samples(self, observed, rest) -> np.ndarray:
+  def samples(self, observed: list[PyTree], rest: PyTree) -> np.ndarray:
     del rest
     outputs = np.stack(observed, 1)
     if self.copies == 1:
@@ -477,7 +500,7 @@ class _Outputs:
     one, two = outputs[::2], -outputs[1::2]
     return np.stack([(one + two) / 2, (one - two) / 2], 1)
 
-  def statistics(self, moments: Moments):
+  def statistics(self, moments: Moments) -> tuple[np.ndarray, ...]:
     """Mean and variance of outputs, and their standard errors."""
     all_of = (moments.mean, moments.variance, moments.mean_error,
               moments.variance_error)
@@ -492,7 +515,9 @@ class _Outputs:
 class _Kernels:
   """Observes parameters, of which kernels between two times are made."""
 
-  def __init__(self, network: _Network, x1, x2, get, tau, place):
+  def __init__(self, network: _Network, x1: PyTree, x2: PyTree,
+               get: tuple[str, ...], tau: np.ndarray,
+               place: np.ndarray) -> None:
     self.inputs = x1, x2
     self.copies = 1
     self.bytes_for_one = len(tau) * network.bytes_of_parameters
@@ -501,14 +526,15 @@ class _Kernels:
     self._tau, self._place = tau, place
     self._kernel = network.two_time_kernel(x1, x2, get)
 
-  def samples(self, observed, rest) -> np.ndarray:
+  def samples(self, observed: list[PyTree], rest: PyTree) -> np.ndarray:
     return np.stack([np.stack(self._kernel(
         observed[i], observed[j], rest, (self._tau[i], self._tau[j])), 1)
                      for i, j in self._place.T], 1)
 
 
-def _train(network: _Network, key, n_networks: int, plan: list[_Block],
-           observer, hidden_learning: bool, max_bytes: int, file: Checkpoint,
+def _train(network: _Network, key: jax.Array, n_networks: int,
+           plan: list[_Block], observer: Union['_Outputs', '_Kernels'],
+           hidden_learning: bool, max_bytes: int, file: Checkpoint,
            progress: bool) -> Moments:
   """Moments, over all networks, of what an observer makes of records."""
   state = file.load()
@@ -567,14 +593,14 @@ def _check_finite(tree):
         'Take a smaller `step_size`.')
 
 
-def _numbered(tree) -> dict[str, np.ndarray]:
+def _numbered(tree: PyTree) -> dict[str, np.ndarray]:
   """Arrays of a tree, as a file keeps them."""
   return {str(i): np.asarray(a)
           for i, a in enumerate(jax.tree_util.tree_leaves(tree))}
 
 
-def _from_numbered(arrays: dict[str, np.ndarray], tree) -> list[Any]:
+def _from_numbered(arrays: dict[str, np.ndarray], tree: PyTree) -> list[Any]:
   """Trees of one structure, from the arrays of all of them."""
-  arrays = [arrays[str(i)] for i in range(len(arrays))]
+  leaves = [arrays[str(i)] for i in range(len(arrays))]
   n = tree.num_leaves
-  return [tree.unflatten(arrays[i:i + n]) for i in range(0, len(arrays), n)]
+  return [tree.unflatten(leaves[i:i + n]) for i in range(0, len(leaves), n)]

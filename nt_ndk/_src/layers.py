@@ -18,10 +18,17 @@ from typing import Any, Callable, NamedTuple, Optional, Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 import neural_tangents as nt
 from neural_tangents import stax as nt_stax
 import numpy as np
 
+from nt_ndk._src.typing import DiffusionTimes
+from nt_ndk._src.typing import InitFn
+from nt_ndk._src.typing import KernelFn
+from nt_ndk._src.typing import Layer
+from nt_ndk._src.typing import P
+from nt_ndk._src.typing import PyTree
 from nt_ndk._src.weight_process import WeightProcess
 
 # What NT's own layers and input conversion understand.
@@ -36,11 +43,11 @@ class DiffusionTime(NamedTuple):
   tau2: jax.Array
 
 
-def _is_kernel(x) -> bool:
+def _is_kernel(x: Any) -> bool:
   return isinstance(x, nt.Kernel)
 
 
-def _canonicalize_time(tau) -> jax.Array:
+def _canonicalize_time(tau: Any) -> jax.Array:
   """Returns `tau` as a floating-point array, or raises if it is not a time."""
   dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
   if isinstance(tau, jax.core.Tracer):
@@ -66,7 +73,7 @@ def _canonicalize_time(tau) -> jax.Array:
   return tau
 
 
-def canonicalize_times(diffusion_time) -> DiffusionTime:
+def canonicalize_times(diffusion_time: Any) -> DiffusionTime:
   if isinstance(diffusion_time, DiffusionTime):
     return diffusion_time
   if not isinstance(diffusion_time, (tuple, list)) or len(diffusion_time) != 2:
@@ -83,7 +90,7 @@ def to_axis(tau: jax.Array, axis: int, ndim: int) -> jax.Array:
   return jnp.expand_dims(tau, [i for i in range(ndim) if i != axis])
 
 
-def check_samples(k: nt.Kernel, tau1: jax.Array, tau2: jax.Array):
+def check_samples(k: nt.Kernel, tau1: jax.Array, tau2: jax.Array) -> None:
   """Raises unless there is one time, or one for each sample."""
   for name, tau, cov in (('tau1', tau1, k.cov1), ('tau2', tau2, k.cov2)):
     if tau.ndim and cov is not None and len(tau) != len(cov):
@@ -94,7 +101,7 @@ def check_samples(k: nt.Kernel, tau1: jax.Array, tau2: jax.Array):
 # Layers with random weights.
 
 
-def check_stds(**stds: float):
+def check_stds(**stds: float) -> None:
   """Raises unless all are positive, finite numbers."""
   for name, std in stds.items():
     if not (np.ndim(std) == 0 and 0 < std < float('inf')):
@@ -109,7 +116,7 @@ def random_weights(
     weight: WeightProcess,
     bias: WeightProcess,
     parameterization: str
-):
+) -> Layer:
   """The one layer with random weights: `stock`, its weights moving in time.
 
   Args:
@@ -143,13 +150,15 @@ def random_weights(
     return output_shape, (W * weight.init_std,
                           None if b is None else b * bias.init_std)
 
-  init_fn.prior_std = (weight.prior_std,
-                       None if b_std is None else bias.prior_std)
-  init_fn.readout = (True, None if b_std is None else True)
+  vars(init_fn).update(
+      prior_std=(weight.prior_std, None if b_std is None else bias.prior_std),
+      readout=(True, None if b_std is None else True))
 
   @nt_stax.requires(**stock_kernel_fn.input_req)
-  def kernel_fn(k: nt.Kernel, *, diffusion_time=None, readout_freeze=None,
-                **kwargs) -> nt.Kernel:
+  def kernel_fn(k: nt.Kernel, *,
+                diffusion_time: Optional[DiffusionTimes] = None,
+                readout_freeze: Optional[ArrayLike] = None,
+                **kwargs: Any) -> nt.Kernel:
     if diffusion_time is None:
       if starts_at_unit_std:
         return stock_kernel_fn(k, **kwargs)
@@ -162,6 +171,7 @@ def random_weights(
                        'time of a weight depends on the width.')
 
     frozen = jnp.inf if readout_freeze is None else readout_freeze
+    b_variance = 0. if b_std is None else b_std**2
     clock1, clock2 = jnp.minimum(tau1, frozen), jnp.minimum(tau2, frozen)
 
     def response(process, tau, tau_):
@@ -181,7 +191,8 @@ def random_weights(
       times = to_axis(tau, 0, A_nngp.ndim), to_axis(tau_, axis_, A_nngp.ndim)
       out = W_std**2 * weight.autocovariance(*times) * A_nngp
       if constant is not None:
-        out += b_std**2 * bias.autocovariance(*times) * getattr(constant, name)
+        out += (b_variance * bias.autocovariance(*times) *
+                getattr(constant, name))
       return out
 
     def ndk():
@@ -194,7 +205,7 @@ def random_weights(
       out = W_std**2 * (weight.autocovariance(*clocks) * A_ndk +
                         response(weight, *times) * linear.nngp)
       if constant is not None:
-        out += b_std**2 * response(bias, *times) * constant.nngp
+        out += b_variance * response(bias, *times) * constant.nngp
       return out
 
     axis_ = 0 if k.diagonal_batch else 1
@@ -209,12 +220,12 @@ def random_weights(
 # Every layer: `get="ndk"`, `diffusion_time`, and what is refused.
 
 
-def is_two_time(kernel_fn) -> bool:
+def is_two_time(kernel_fn: KernelFn) -> bool:
   """Whether `kernel_fn` (or what it wraps) understands `diffusion_time`."""
   return hasattr(kernel_fn, 'two_time_kernel_fn')
 
 
-def is_pure(kernel_fn) -> bool:
+def is_pure(kernel_fn: KernelFn) -> bool:
   """Whether `kernel_fn` is a network's own and not, say, `nt.batch`'s.
 
   The first can be compiled; the second may be there to split the work.
@@ -222,7 +233,8 @@ def is_pure(kernel_fn) -> bool:
   return getattr(kernel_fn, 'two_time_kernel_fn', None) is kernel_fn
 
 
-def _refuse_static_weights(init_fn, name: str, x1_or_kernel):
+def _refuse_static_weights(init_fn: InitFn, name: str,
+                           x1_or_kernel: PyTree) -> None:
   """Raises if a layer has weights, whose time it would ignore."""
   shapes = jax.tree_util.tree_map(
       lambda x: x.shape1 if _is_kernel(x) else x.shape, x1_or_kernel,
@@ -239,7 +251,7 @@ def _refuse_static_weights(init_fn, name: str, x1_or_kernel):
         ' or `ConvTranspose` of `nt_ndk.stax` in its place.')
 
 
-def _rename(kernel: NamedTuple, initial: NamedTuple, get: tuple[str, ...]):
+def _rename(kernel: Any, initial: Any, get: tuple[str, ...]) -> tuple:
   """Picks `get` from `kernel`, where the NDK is called `ntk`, and the NTK."""
   values = [initial.ntk if g == 'ntk' else
             kernel.ntk if g == 'ndk' else getattr(kernel, g) for g in get]
@@ -275,8 +287,9 @@ def _evaluate(kernel_fn, x1, x2, get, **kwargs):
   return out
 
 
-def _public(triple, *, weights_move: bool, keywords: Optional[frozenset[str]],
-            readout: Optional[str] = None):
+def _public(triple: Layer, *, weights_move: bool,
+            keywords: Optional[frozenset[str]],
+            readout: Optional[str] = None) -> Layer:
   """Adds checked diffusion times and `get="ndk"` to a layer of NT.
 
   Args:
@@ -307,7 +320,7 @@ def _public(triple, *, weights_move: bool, keywords: Optional[frozenset[str]],
     if unknown:
       raise TypeError(f'`kernel_fn` got unknown keyword arguments '
                       f'{sorted(unknown)}; it takes `diffusion_time` and '
-                      f'{sorted(keywords)}.')
+                      f'{sorted(keywords or ())}.')
     if diffusion_time is not None:
       if not weights_move:
         _refuse_static_weights(init_fn, stock_kernel_fn.__name__, x1_or_kernel)
@@ -326,13 +339,12 @@ def _public(triple, *, weights_move: bool, keywords: Optional[frozenset[str]],
       return stock_kernel_fn(x1_or_kernel, x2, get, **kwargs)
     return _evaluate(stock_kernel_fn, x1_or_kernel, x2, get, **kwargs)
 
-  kernel_fn.two_time_kernel_fn = kernel_fn
-  kernel_fn.keywords = keywords
-  kernel_fn.readout = readout
+  vars(kernel_fn).update(two_time_kernel_fn=kernel_fn, keywords=keywords,
+                         readout=readout)
   return init_fn, apply_fn, kernel_fn
 
 
-def _holds_kernels(x) -> bool:
+def _holds_kernels(x: PyTree) -> bool:
   return any(map(_is_kernel, jax.tree_util.tree_leaves(x, is_leaf=_is_kernel)))
 
 
@@ -363,11 +375,12 @@ def layer(layer_fn):
   return stock(nt_stax.layer(layer_fn), keywords=None)
 
 
-def stock(layer_fn, keywords: Optional[frozenset[str]] = _KEYWORDS):
+def stock(layer_fn: Callable[P, Layer],
+          keywords: Optional[frozenset[str]] = _KEYWORDS) -> Callable[P, Layer]:
   """Takes over a public layer of NT, which must have no random weights."""
 
   @functools.wraps(layer_fn)
-  def new_layer_fn(*args, **kwargs):
+  def new_layer_fn(*args: P.args, **kwargs: P.kwargs) -> Layer:
     return _public(layer_fn(*args, **kwargs), weights_move=False,
                    keywords=keywords)
 
@@ -401,7 +414,7 @@ def dropout(layer_fn):
   """Takes over NT's `Dropout`, whose masks belong to one time."""
 
   @functools.wraps(layer_fn)
-  def new_layer_fn(rate: float, mode: str = 'train'):
+  def new_layer_fn(rate: float, mode: str = 'train') -> Layer:
     init_fn, apply_fn, stock_kernel_fn = layer_fn(rate, mode)
 
     @functools.wraps(stock_kernel_fn)
@@ -427,19 +440,20 @@ def _is_one_time(diffusion_time: Optional[DiffusionTime]) -> bool:
   return bool(np.all(diffusion_time.tau1 == diffusion_time.tau2))
 
 
-def weighted(layer_fn, readout: str = 'known'):
+def weighted(layer_fn: Callable[P, Layer],
+             readout: str = 'known') -> Callable[P, Layer]:
   """Makes a layer of a function that returns `random_weights(...)`."""
 
   @functools.wraps(layer_fn)
-  def new_layer_fn(*args, **kwargs):
+  def new_layer_fn(*args: P.args, **kwargs: P.kwargs) -> Layer:
     return _public(nt_stax.layer(layer_fn)(*args, **kwargs), weights_move=True,
                    keywords=_KEYWORDS, readout=readout)
 
   return new_layer_fn
 
 
-def combined(combine, layers: Sequence[Any], gather: Callable[[Any], Any],
-             in_series: bool = False):
+def combined(combine: Callable[..., Layer], layers: Sequence[Any],
+             gather: Callable[[Any], Any], in_series: bool = False) -> Layer:
   """Combines layers, each of them sound at two times or refused there.
 
   Args:
@@ -468,12 +482,13 @@ def combined(combine, layers: Sequence[Any], gather: Callable[[Any], Any],
   init_fn, apply_fn, kernel_fn = _public(
       combine(*layers), weights_move=True,
       keywords=None if None in keywords else _KEYWORDS, readout=readout)
-  init_fn.prior_std = gather([getattr(l[0], 'prior_std', ()) for l in layers])
+  vars(init_fn).update(prior_std=gather(
+      [getattr(l[0], 'prior_std', ()) for l in layers]))
   if readout == 'known':
-    init_fn.readout = gather(
+    vars(init_fn).update(readout=gather(
         [l[0].readout if i == last else jax.tree_util.tree_map(
             lambda _: False, getattr(l[0], 'prior_std', ()))
-         for i, l in enumerate(layers)])
+         for i, l in enumerate(layers)]))
   return init_fn, apply_fn, kernel_fn
 
 

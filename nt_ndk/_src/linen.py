@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers of `flax.linen` with a weight process."""
 
-from typing import Any, Optional, Sequence, Union
+from typing import Any, Callable, Optional, Sequence, Union
 
 from flax import linen as nn
+import jax
 import jax.numpy as jnp
 
 from nt_ndk._src import flax_layers
@@ -23,8 +24,9 @@ class _Weighted(nn.Module, kw_only=True):
   b_prior_std: float = 1.
   param_dtype: Any = None
 
-  def _affine(self, linear, shape):
-    values = dict(bias=None)
+  def _affine(self, linear: Callable[[jax.Array], jax.Array],
+              shape: tuple[int, ...]) -> jax.Array:
+    values: dict[str, Any] = dict(bias=None)
     for name, parameter in flax_layers.parameters(shape, self).items():
       values[name] = self.param(name, parameter.draw)
       self.variable(PRIOR_STD, name, jnp.asarray, parameter.prior_std,
@@ -33,10 +35,10 @@ class _Weighted(nn.Module, kw_only=True):
 
 
 class Dense(_Weighted):
-  """A fully connected layer, on the last axis of its inputs.
+  r"""A fully connected layer, on the last axis of its inputs.
 
   .. math::
-    z = \\frac{W_{std}}{\\sqrt{N}} W x + b_{std}\\, b
+    z = \frac{W_{std}}{\sqrt{N}} W x + b_{std}\, b
 
   `init` draws :math:`W` and :math:`b` with their standard deviations at
   initialisation. Those under the prior are in the collection `"prior_std"` of
@@ -60,7 +62,7 @@ class Dense(_Weighted):
   features: int
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     return self._affine(lambda kernel: x @ kernel,
                         (x.shape[-1], self.features))
 
@@ -83,7 +85,7 @@ class Conv(_Weighted):
   padding: Any = 'SAME'
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     return self._affine(
         lambda kernel: flax_layers.convolve(x, kernel, self),
         (*self.kernel_size, x.shape[-1], self.features))

@@ -4,6 +4,7 @@
 
 from typing import NamedTuple
 
+from jax.typing import ArrayLike
 import numpy as np
 
 
@@ -27,12 +28,12 @@ class Moments(NamedTuple):
     powers: `[3, ...]`, sums of the second, third and fourth powers of their
       deviations from it.
   """
-  count: int
+  count: int  # type: ignore[assignment]  # Hides that of tuples.
   mean: np.ndarray
   powers: np.ndarray
 
   @classmethod
-  def of(cls, samples) -> 'Moments':
+  def of(cls, samples: ArrayLike) -> 'Moments':
     """Of samples along the first axis."""
     samples = np.asarray(samples, float)
     mean = np.mean(samples, 0)
@@ -48,7 +49,7 @@ class Moments(NamedTuple):
     n = self.count + other.count
     mean = self.mean + other.count / n * (other.mean - self.mean)
 
-    def about_mean(m: 'Moments'):
+    def about_mean(m: 'Moments') -> np.ndarray:
       d, (two, three, four) = m.mean - mean, m.powers
       return np.stack([two + m.count * d**2,
                        three + 3 * d * two + m.count * d**3,

@@ -14,19 +14,26 @@ import neural_tangents as nt
 from nt_ndk._src import empirical
 from nt_ndk._src import networks
 from nt_ndk._src.moments import Estimate
+from nt_ndk._src.typing import ApplyFn
+from nt_ndk._src.typing import Axes
+from nt_ndk._src.typing import DiffusionTimes
+from nt_ndk._src.typing import Get
+from nt_ndk._src.typing import InitFn
+from nt_ndk._src.typing import KernelFn
+from nt_ndk._src.typing import PyTree
 
 
 def two_time_kernel_fn(
-    init_fn,
-    apply_fn,
+    init_fn: InitFn,
+    apply_fn: ApplyFn,
     key: jax.Array,
     n_samples: int,
     prior_std: Any = None,
-    trace_axes: Union[int, tuple[int, ...]] = (-1,),
+    trace_axes: Axes = (-1,),
     vmap_axes: Any = None,
     implementation: Union[int, nt.NtkImplementation] = (
         nt.NtkImplementation.NTK_VECTOR_PRODUCTS),
-):
+) -> KernelFn:
   r"""Returns a Monte Carlo estimate of kernels at two diffusion times.
 
   Draws networks and moves their parameters without data, by the free weight
@@ -154,8 +161,9 @@ def two_time_kernel_fn(
     return mean, jax.tree_util.tree_map(
         lambda q: jnp.sqrt(q / (n_samples * (n_samples - 1))), squares)
 
-  def kernel_fn(x1, x2=None, get: Union[None, str, tuple[str, ...]] = None,
-                diffusion_time=(0., 0.), **apply_fn_kwargs):
+  def kernel_fn(x1: PyTree, x2: PyTree = None, get: Get = None,
+                diffusion_time: DiffusionTimes = (0., 0.),
+                **apply_fn_kwargs: Any) -> Any:
     names = empirical.canonicalize_get(get)
     tau1, tau2 = empirical.canonicalize_times(diffusion_time)
     prior = networks.prior(init_fn, prior_std, *jax.jit(init)(key, x1))

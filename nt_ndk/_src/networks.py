@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finite networks, of `stax` or Flax: how to draw and to apply them."""
 
+from typing import Any
+
 from flax import linen as nn
 from flax import nnx
 import jax
@@ -30,17 +32,19 @@ def canonicalize(init_fn, apply_fn):
       variables = dict(init_fn(key, x))
       return variables.pop('params'), variables
 
-    def apply(params, rest, x, rng=None, **kwargs):
+    def apply(params, rest, x, **kwargs):
+      rng = kwargs.pop('rng', None)
       rngs = None if rng is None else dict(dropout=rng)
       return apply_fn({'params': params, **rest}, x, rngs=rngs, **kwargs)
   elif apply_fn is None:
     def init(key, x):
       del x
-      graph, params, rest = nnx.split(init_fn(nnx.Rngs(key)), nnx.Param, ...)
+      parts: tuple[Any, ...] = nnx.split(init_fn(nnx.Rngs(key)), nnx.Param, ...)
+      graph, params, rest = parts
       return params, (graph, rest)
 
-    def apply(params, rest, x, rng=None, **kwargs):
-      del rng  # A module of `nnx` has its own.
+    def apply(params, rest, x, **kwargs):
+      kwargs.pop('rng', None)  # A module of `nnx` has its own.
       graph, rest = rest
       return nnx.merge(graph, params, rest)(x, **kwargs)
   else:
@@ -60,8 +64,8 @@ def _known_prior(init_fn, params, rest):
     variables = jax.tree_util.tree_leaves(
         params, is_leaf=lambda v: hasattr(v, 'get_metadata'))
     stds = [v.get_metadata().get('prior_std') for v in variables]
-    return (None if None in stds else
-            jax.tree_util.tree_structure(params).unflatten(stds))
+    return None if None in stds else jax.tree_util.tree_unflatten(
+        jax.tree_util.tree_structure(params), stds)
   if isinstance(rest, dict) and 'prior_std' in rest:
     return jax.tree_util.tree_map(float, rest['prior_std'])
   return getattr(init_fn, 'prior_std', None)
@@ -78,7 +82,8 @@ def prior(init_fn, prior_std, params, rest=None):
           '`nt_ndk.linen` and `nt_ndk.nnx` know their own.')
   if jax.tree_util.all_leaves([prior_std]):
     prior_std = jax.tree_util.tree_map(lambda _: prior_std, params)
-  structures = [jax.tree_util.tree_structure(t) for t in (params, prior_std)]
+  structures: list[Any] = [jax.tree_util.tree_structure(t)
+                           for t in (params, prior_std)]
   if structures[0] != structures[1]:
     raise ValueError(
         '`prior_std` must be a number or a tree with a number for each array '

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers of `flax.nnx` with a weight process."""
 
-from typing import Any, Optional, Sequence, Union
+from typing import Any, Callable, Optional, Sequence, Union
 
 from flax import nnx
+import jax
 
 from nt_ndk._src import flax_layers
 
@@ -12,8 +13,10 @@ from nt_ndk._src import flax_layers
 class _Weighted(nnx.Module):
   """A layer with random weights."""
 
-  def __init__(self, shape, features, rngs, *, W_std, b_std, W_init_std,
-               W_prior_std, b_init_std, b_prior_std, param_dtype):
+  def __init__(self, shape: tuple[int, ...], features: int, rngs: nnx.Rngs, *,
+               W_std: float, b_std: Optional[float], W_init_std: float,
+               W_prior_std: float, b_init_std: float, b_prior_std: float,
+               param_dtype: Any) -> None:
     self.features = features
     self.W_std, self.b_std = W_std, b_std
     self.W_init_std, self.W_prior_std = W_init_std, W_prior_std
@@ -23,17 +26,17 @@ class _Weighted(nnx.Module):
               for name, p in flax_layers.parameters(shape, self).items()}
     self.kernel, self.bias = values['kernel'], values.get('bias')
 
-  def _affine(self, linear):
+  def _affine(self, linear: Callable[[jax.Array], jax.Array]) -> jax.Array:
     return flax_layers.affine(
         linear, self.kernel[...],
         None if self.bias is None else self.bias[...], self)
 
 
 class Dense(_Weighted):
-  """A fully connected layer, on the last axis of its inputs.
+  r"""A fully connected layer, on the last axis of its inputs.
 
   .. math::
-    z = \\frac{W_{std}}{\\sqrt{N}} W x + b_{std}\\, b
+    z = \frac{W_{std}}{\sqrt{N}} W x + b_{std}\, b
 
   Parameters know their standard deviation under the prior, as the metadata
   `prior_std`.
@@ -43,7 +46,7 @@ class Dense(_Weighted):
                W_std: float = 1., b_std: Optional[float] = None,
                W_init_std: float = 1., W_prior_std: float = 1.,
                b_init_std: float = 1., b_prior_std: float = 1.,
-               param_dtype: Any = None):
+               param_dtype: Any = None) -> None:
     """Draws parameters.
 
     Args:
@@ -68,7 +71,7 @@ class Dense(_Weighted):
         W_init_std=W_init_std, W_prior_std=W_prior_std, b_init_std=b_init_std,
         b_prior_std=b_prior_std, param_dtype=param_dtype)
 
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     return self._affine(lambda kernel: x @ kernel)
 
 
@@ -85,7 +88,7 @@ class Conv(_Weighted):
                padding: Any = 'SAME', *, rngs: nnx.Rngs, W_std: float = 1.,
                b_std: Optional[float] = None, W_init_std: float = 1.,
                W_prior_std: float = 1., b_init_std: float = 1.,
-               b_prior_std: float = 1., param_dtype: Any = None):
+               b_prior_std: float = 1., param_dtype: Any = None) -> None:
     """Draws parameters.
 
     Args:
@@ -94,7 +97,14 @@ class Conv(_Weighted):
       kernel_size: shape of the filter.
       strides: see `flax.nnx.Conv`.
       padding: see `flax.nnx.Conv`.
-      rngs: and what follows: see :class:`Dense`.
+      rngs: see :class:`Dense`.
+      W_std: see :class:`Dense`.
+      b_std: see :class:`Dense`.
+      W_init_std: see :class:`Dense`.
+      W_prior_std: see :class:`Dense`.
+      b_init_std: see :class:`Dense`.
+      b_prior_std: see :class:`Dense`.
+      param_dtype: see :class:`Dense`.
     """
     self.kernel_size = tuple(kernel_size)
     self.strides, self.padding = strides, padding
@@ -103,5 +113,5 @@ class Conv(_Weighted):
         b_std=b_std, W_init_std=W_init_std, W_prior_std=W_prior_std,
         b_init_std=b_init_std, b_prior_std=b_prior_std, param_dtype=param_dtype)
 
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     return self._affine(lambda kernel: flax_layers.convolve(x, kernel, self))

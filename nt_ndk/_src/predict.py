@@ -3,7 +3,7 @@
 """Predictors of infinitely wide networks during and after learning."""
 
 import collections
-from typing import Optional, Union
+from typing import Any, Callable, cast, Optional
 
 import jax
 import jax.numpy as jnp
@@ -16,24 +16,32 @@ from nt_ndk._src.drift import Drift
 from nt_ndk._src.fluctuations import Fluctuations
 from nt_ndk._src.kernel_evaluation import length
 from nt_ndk._src.problem import Problem
+from nt_ndk._src.stopping import LearningPredictFn
 from nt_ndk._src.stopping import Phases
 from nt_ndk._src.trajectory import Trajectory
+from nt_ndk._src.typing import Axes
+from nt_ndk._src.typing import ComputeCov
+from nt_ndk._src.typing import Get
+from nt_ndk._src.typing import KernelFn
+from nt_ndk._src.typing import PredictFn
+from nt_ndk._src.typing import PyTree
+from nt_ndk._src.typing import Times
 
 # Test inputs whose joint covariance is computed if only variances are wanted.
 _BLOCK = 64
 
 
 def markov_proximal_mse_ensemble(
-    kernel_fn,
-    x_train,
+    kernel_fn: KernelFn,
+    x_train: PyTree,
     y_train: jax.Array,
     temperature: float,
     learning_rate: float = 1.,
-    trace_axes: Union[int, tuple[int, ...]] = (-1,),
+    trace_axes: Axes = (-1,),
     rtol: float = 1e-5,
     progress: bool = False,
     batch_size: int = 0,
-    **kernel_fn_train_train_kwargs):
+    **kernel_fn_train_train_kwargs: Any) -> LearningPredictFn:
   r"""Predicts an infinite ensemble under Markov proximal (Langevin) learning.
 
   The networks of the ensemble minimise the mean squared error with L2
@@ -154,7 +162,8 @@ def markov_proximal_mse_ensemble(
       problem.kernel_fn, x_train, problem.y_train, learning_rate,
       trace_axes=problem.trace_axes, **kernel_fn_train_train_kwargs)
 
-  def learning(t, x_test, compute_cov, **kwargs):
+  def learning(t: Optional[np.ndarray], x_test: PyTree, compute_cov: ComputeCov,
+               **kwargs: Any) -> Any:
     """Mean, or mean and covariance, at the given temperature."""
     t_shape = () if t is None else t.shape
     if t is None:
@@ -168,8 +177,9 @@ def markov_proximal_mse_ensemble(
               problem, fluctuations, tau, x_test, compute_cov, mean, **kwargs))
     return _restore(problem, mean, covariance, t_shape, compute_cov)
 
-  def predict_fn(t=None, x_test=None, get=None, compute_cov=False,
-                 **kernel_fn_test_test_kwargs):
+  def predict_fn(t: Times = None, x_test: PyTree = None, get: Get = None,
+                 compute_cov: ComputeCov = False,
+                 **kernel_fn_test_test_kwargs: Any) -> Any:
     """Returns mean (and covariance) of the predictor at time[s] `t`.
 
     Args:
@@ -227,8 +237,9 @@ def markov_proximal_mse_ensemble(
       return out[names[0]]
     return collections.namedtuple('Gaussians', names)(**out)
 
-  def two_time_covariance(t1, t2, x_test=None, compute_cov='diag',
-                          **kernel_fn_test_test_kwargs):
+  def two_time_covariance(t1: Times, t2: Times, x_test: PyTree = None,
+                          compute_cov: ComputeCov = 'diag',
+                          **kernel_fn_test_test_kwargs: Any) -> jax.Array:
     r"""Covariance :math:`Cov[f(x, t_1), f(x', t_2)]` of the predictor.
 
     Args:
@@ -276,21 +287,22 @@ def markov_proximal_mse_ensemble(
                   diffusive=scales.lag / rate,
                   equilibrium=fluctuations.end / rate)
 
-  predict_fn.stats = problem.stats
-  predict_fn.two_time_covariance = two_time_covariance
-  predict_fn.phases = phases if temperature > 0 else None
-  return predict_fn
+  out = cast(LearningPredictFn, predict_fn)
+  out.stats = problem.stats
+  out.two_time_covariance = two_time_covariance
+  out.phases = phases if temperature > 0 else None
+  return out
 
 
 def diffusive_limit_mse_ensemble(
-    kernel_fn,
-    x_train,
+    kernel_fn: KernelFn,
+    x_train: PyTree,
     y_train: jax.Array,
-    trace_axes: Union[int, tuple[int, ...]] = (-1,),
+    trace_axes: Axes = (-1,),
     rtol: float = 1e-5,
     progress: bool = False,
     batch_size: int = 0,
-    **kernel_fn_train_train_kwargs):
+    **kernel_fn_train_train_kwargs: Any) -> PredictFn:
   r"""Predicts the slow, diffusive phase of learning at vanishing temperature.
 
   As the temperature :math:`T` goes to 0 at fixed diffusion time
@@ -373,8 +385,9 @@ def diffusive_limit_mse_ensemble(
       problem.kernel_fn, x_train, problem.y_train,
       trace_axes=problem.trace_axes, **kernel_fn_train_train_kwargs)
 
-  def predict_fn(diffusion_time=None, x_test=None, compute_cov=False,
-                 **kernel_fn_test_test_kwargs):
+  def predict_fn(diffusion_time: Times = None, x_test: PyTree = None,
+                 compute_cov: ComputeCov = False,
+                 **kernel_fn_test_test_kwargs: Any) -> Any:
     """Returns mean (and covariance) of the predictor.
 
     Args:
@@ -432,23 +445,24 @@ def diffusive_limit_mse_ensemble(
           estimated_covariance_error=fluctuations.error)
     return _restore(problem, mean, covariance, shape, compute_cov)
 
-  predict_fn.stats = problem.stats
-  return predict_fn
+  out = cast(PredictFn, predict_fn)
+  out.stats = problem.stats
+  return out
 
 
 def representational_drift_mse_ensemble(
-    kernel_fn,
-    x_train,
+    kernel_fn: KernelFn,
+    x_train: PyTree,
     y_train: jax.Array,
     temperature: float,
     t_freeze: Optional[float] = None,
     hidden_learning: bool = False,
     learning_rate: float = 1.,
-    trace_axes: Union[int, tuple[int, ...]] = (-1,),
+    trace_axes: Axes = (-1,),
     rtol: float = 1e-5,
     progress: bool = False,
     batch_size: int = 0,
-    **kernel_fn_train_train_kwargs):
+    **kernel_fn_train_train_kwargs: Any) -> PredictFn:
   r"""Predicts what a frozen readout makes of hidden weights that drift.
 
   An infinite ensemble learns as in :func:`markov_proximal_mse_ensemble` up to
@@ -553,14 +567,17 @@ def representational_drift_mse_ensemble(
   check_readout(problem)
   rate = temperature * learning_rate / problem.y_train.size
   slow = max(problem.ndk.scales.slow, problem.nngp.scales.slow)
-  settled = t_freeze is None or rate * t_freeze >= slow
-  # A time at which equilibrium has been reached to rounding.
-  freeze = 4 * slow if settled else rate * t_freeze
+  freeze = np.inf if t_freeze is None else rate * t_freeze
+  settled = freeze >= slow
+  if settled:
+    # A time at which equilibrium has been reached to rounding.
+    freeze = 4 * slow
   frozen = problem.evaluator.with_keywords(readout_freeze=freeze)
   drift = Drift(problem, freeze, hidden_learning)
 
-  def predict_fn(t=None, x_test=None, compute_cov=False,
-                 **kernel_fn_test_test_kwargs):
+  def predict_fn(t: Times = None, x_test: PyTree = None,
+                 compute_cov: ComputeCov = False,
+                 **kernel_fn_test_test_kwargs: Any) -> Any:
     """Returns mean (and covariance) of the predictor at times after `t_freeze`.
 
     Args:
@@ -612,18 +629,21 @@ def representational_drift_mse_ensemble(
           estimated_covariance_error=drift.error)
     return _restore(problem, mean, covariance, shape, compute_cov)
 
-  predict_fn.stats = problem.stats
-  return predict_fn
+  out = cast(PredictFn, predict_fn)
+  out.stats = problem.stats
+  return out
 
 
-def _allocate(problem, times: int, x_test, compute_cov):
+def _allocate(problem: Problem, times: int, x_test: PyTree,
+              compute_cov: ComputeCov) -> tuple[np.ndarray, np.ndarray]:
   """Room for means `[T, m, k]` and covariances `[T, m, m]` or `[T, m]`."""
   m = problem.rows(x_test)
   return (np.empty((times, m, problem.y.shape[1])),
           np.empty((times, m) if compute_cov == 'diag' else (times, m, m)))
 
 
-def _restore(problem, mean, covariance, t_shape, compute_cov):
+def _restore(problem: Problem, mean: Any, covariance: Any,
+             t_shape: tuple[int, ...], compute_cov: ComputeCov) -> Any:
   """Predictions in the shapes of users."""
   mean = problem.restore_mean(jnp.asarray(mean, problem.dtype), t_shape)
   if not compute_cov:
@@ -632,8 +652,9 @@ def _restore(problem, mean, covariance, t_shape, compute_cov):
       jnp.asarray(covariance, problem.dtype), t_shape, compute_cov == 'diag'))
 
 
-def _covariance(problem, fluctuations, tau, x_test, compute_cov, mean,
-                **kwargs) -> np.ndarray:
+def _covariance(problem: Problem, fluctuations: Fluctuations, tau: np.ndarray,
+                x_test: PyTree, compute_cov: ComputeCov, mean: jax.Array,
+                **kwargs: Any) -> np.ndarray:
   """Covariance `[T, m, m]` or variance `[T, m]` at diffusion times `[T]`."""
   fluctuations.include(x_test, kwargs)
   late = tau >= fluctuations.end
@@ -652,7 +673,9 @@ def _covariance(problem, fluctuations, tau, x_test, compute_cov, mean,
   return out
 
 
-def _gradient_flow(predict_fn, t, x_test, get, compute_cov, problem, **kwargs):
+def _gradient_flow(predict_fn: Callable[..., Any], t: Optional[np.ndarray],
+                   x_test: PyTree, get: str, compute_cov: ComputeCov,
+                   problem: Problem, **kwargs: Any) -> Any:
   """What Neural Tangents knows, and its variance in blocks of test inputs."""
   if t is None and get == 'ntk' and not compute_cov:
     # Neural Tangents keeps what it finds for infinite time, and would miss the
@@ -664,7 +687,7 @@ def _gradient_flow(predict_fn, t, x_test, get, compute_cov, problem, **kwargs):
                               compute_cov=compute_cov, **kwargs))
   x = problem.x_train if x_test is None else x_test
 
-  def part(start):
+  def part(start: int) -> Any:
     take = lambda tree: jax.tree_util.tree_map(
         lambda a: a[start:start + _BLOCK], tree)
     here = {k: take(v) if isinstance(v, tuple) else v
@@ -680,7 +703,7 @@ def _gradient_flow(predict_fn, t, x_test, get, compute_cov, problem, **kwargs):
       jnp.concatenate(diagonal, axis)))
 
 
-def _finite(prediction):
+def _finite(prediction: PyTree) -> PyTree:
   """Raises if there are NaNs."""
   if not all(bool(jnp.all(jnp.isfinite(a)))
              for a in jax.tree_util.tree_leaves(prediction)):
@@ -691,7 +714,7 @@ def _finite(prediction):
   return prediction
 
 
-def _diagonal(covariance, start: int):
+def _diagonal(covariance: jax.Array, start: int) -> jax.Array:
   """`[..., n, n, a, a, ...]` to `[..., n, a, ...]`."""
   while covariance.ndim > start:
     covariance = jnp.diagonal(covariance, axis1=start, axis2=start + 1)

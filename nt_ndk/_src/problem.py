@@ -4,7 +4,7 @@
 
 import functools
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 import warnings
 
 import jax
@@ -19,6 +19,10 @@ from nt_ndk._src.compressed_kernel import CompressedKernel
 from nt_ndk._src.kernel_evaluation import KernelEvaluator
 from nt_ndk._src.kernel_evaluation import length
 from nt_ndk._src.kernel_evaluation import to_matrix
+from nt_ndk._src.typing import Axes
+from nt_ndk._src.typing import ComputeCov
+from nt_ndk._src.typing import KernelFn
+from nt_ndk._src.typing import PyTree
 
 _FLOAT32_RTOL = 1e-3
 # Estimated error that the user is told of.
@@ -46,9 +50,9 @@ class Problem:
     stats: counters and seconds.
   """
 
-  def __init__(self, kernel_fn, x_train, y_train, temperature: float,
-               trace_axes, rtol: float, progress: bool, batch_size: int,
-               kwargs: dict[str, Any]):
+  def __init__(self, kernel_fn: KernelFn, x_train: PyTree, y_train: jax.Array,
+               temperature: float, trace_axes: Axes, rtol: float,
+               progress: bool, batch_size: int, kwargs: dict[str, Any]) -> None:
     arguments.check_number('temperature', temperature, 0., strict=False)
     arguments.check_number('rtol', rtol, 0., strict=True)
     arguments.check_data(x_train, y_train)
@@ -85,14 +89,14 @@ class Problem:
         kernel_fn, x_train, int(np.prod(self._locations)), **kwargs)
     self.ndk, self.nngp = (CompressedKernel(self.evaluator, get, self.rtol, eps)
                            for get in ('ndk', 'nngp'))
-    self.stats = dict(kernel_evaluations=0, rank=0, panels=0,
-                      estimated_error=0., estimated_covariance_error=0.,
-                      seconds=dict(compression=0., kernels=0., solver=0.,
-                                   test=0., covariance=0.))
+    self.stats: dict[str, Any] = dict(
+        kernel_evaluations=0, rank=0, panels=0, estimated_error=0.,
+        estimated_covariance_error=0., seconds=dict(
+            compression=0., kernels=0., solver=0., test=0., covariance=0.))
 
   # Counters.
 
-  def timed(self, part: str, f: Callable[[], Any]):
+  def timed(self, part: str, f: Callable[[], Any]) -> Any:
     begin = time.perf_counter()
     out = jax.block_until_ready(f())
     self.stats['seconds'][part] += time.perf_counter() - begin
@@ -102,7 +106,7 @@ class Problem:
   def bar(self, description: str, total: float) -> progress_lib.Bar:
     return progress_lib.Bar(self._progress, description, total)
 
-  def warn(self, error: float):
+  def warn(self, error: float) -> None:
     """Says once that the mean is less accurate than users expect."""
     if (error > max(100 * self.rtol, _WARN) and not self._warned and
         self.dtype == jnp.float64):
@@ -124,14 +128,15 @@ class Problem:
     bar.close()
     return out
 
-  def include(self, kernel: CompressedKernel, x_test, kwargs):
+  def include(self, kernel: CompressedKernel, x_test: PyTree,
+              kwargs: dict[str, Any]) -> None:
     """Makes sure that a kernel is right between test and training data."""
     if x_test is not None:
       arrays = {k: kwargs[k][0] if k in kwargs else v
                 for k, v in self.evaluator.arrays.items()}
       self.timed('compression', lambda: kernel.include(x_test, arrays))
 
-  def rows(self, x_test) -> int:
+  def rows(self, x_test: PyTree) -> int:
     if x_test is None:
       return len(self.y)
     return length(x_test) * self.evaluator.locations
@@ -185,9 +190,9 @@ class Problem:
     n = len(self.y)
     weights = infer(get='nngp', k_test_train=jnp.eye(n, dtype=self.dtype))
     size = jnp.max(jnp.diagonal(self.prior_kernel))
-    error = jnp.finfo(self.dtype).eps * size * jnp.sqrt(
+    rounding = jnp.finfo(self.dtype).eps * size * jnp.sqrt(
         n * jnp.mean(weights**2)) / self.y_scale
-    error = float(jnp.nan_to_num(error, nan=jnp.inf))
+    error = float(jnp.nan_to_num(rounding, nan=jnp.inf))
     if error >= 1:
       raise ArithmeticError(
           'The covariance of the training outputs under the prior plus '
@@ -228,8 +233,9 @@ class Problem:
     return self.posterior(self.evaluator, self.late, self.late, x_test,
                           compute_cov, **kwargs)
 
-  def posterior(self, evaluator: KernelEvaluator, tau: float,
-                train_tau: float, x_test, compute_cov, **kwargs):
+  def posterior(self, evaluator: KernelEvaluator, tau: float, train_tau: float,
+                x_test: PyTree, compute_cov: ComputeCov,
+                **kwargs: Any) -> tuple[jax.Array, Optional[jax.Array]]:
     """The same for test outputs at one time and training outputs at another."""
     infer, error = self._posterior
     self.stats['estimated_error'] = max(self.stats['estimated_error'], error)
@@ -260,7 +266,8 @@ class Problem:
 
   # Shapes.
 
-  def restore_mean(self, out: jax.Array, t_shape=()) -> jax.Array:
+  def restore_mean(self, out: jax.Array,
+                   t_shape: tuple[int, ...] = ()) -> jax.Array:
     """`t_shape + [rows, columns]` to `t_shape + (n, ..., k)`."""
     n = out.shape[-2] // self.evaluator.locations
     out = out.reshape(t_shape + (n,) + self._locations + self._trace_shape)
@@ -277,7 +284,7 @@ class Problem:
     """`(n, a, ...)` to `[rows]`, or `(n, n, a, a, ...)` to `[rows, rows]`."""
     return covariance.ravel() if diagonal else to_matrix(covariance)
 
-  def restore_covariance(self, out: jax.Array, t_shape=(),
+  def restore_covariance(self, out: jax.Array, t_shape: tuple[int, ...] = (),
                          diagonal: bool = False) -> jax.Array:
     """To `t_shape + (n, a, ...)`, or `t_shape + (n, n, a, a, ...)` of NT."""
     n = out.shape[-1] // self.evaluator.locations

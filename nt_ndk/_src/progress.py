@@ -6,7 +6,7 @@
 class Bar:
   """A progress bar, if wanted."""
 
-  def __init__(self, wanted: bool, description: str, total: float):
+  def __init__(self, wanted: bool, description: str, total: float) -> None:
     self._bar = None
     if wanted:
       try:
@@ -17,7 +17,7 @@ class Bar:
           desc=description, total=total,
           bar_format='{l_bar}{bar}| [{elapsed}<{remaining}]')
 
-  def to(self, n: float):
+  def to(self, n: float) -> None:
     if self._bar is not None:
       self._bar.update(max(min(n, self._bar.total) - self._bar.n, 0))
 

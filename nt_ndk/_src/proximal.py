@@ -6,15 +6,23 @@ Two ways to move its parameters at temperature `T` for the squared loss: a step
 of Langevin dynamics, and one of the proximal chain.
 """
 
+from typing import Callable
+
 import jax
 from jax import random
 import jax.numpy as jnp
 
 from nt_ndk._src import networks
+from nt_ndk._src.typing import PyTree
 
 _POWER_ITERATIONS = 30
 # Of the proximal map.
 _MAX_ITERATIONS = 50
+
+# `f(params, indices)`, outputs on training data.
+Outputs = Callable[[PyTree, jax.Array], jax.Array]
+# `steps(params, key, count, step_size)`.
+Steps = Callable[[PyTree, jax.Array, int, float], PyTree]
 
 
 def where(condition, params, other):
@@ -23,7 +31,8 @@ def where(condition, params, other):
                                 params, other)
 
 
-def langevin_steps(f, y, prior, moving, temperature: float, batch_size: int):
+def langevin_steps(f: Outputs, y: jax.Array, prior: PyTree, moving: PyTree,
+                   temperature: float, batch_size: int) -> Steps:
   r"""Steps of :math:`d\theta = -\nabla E\,dt + \sqrt{2T}\,dB`.
 
   A step of the free weight process, which is exact, between halves of a step of
@@ -60,7 +69,7 @@ def langevin_steps(f, y, prior, moving, temperature: float, batch_size: int):
 
   def diffuse(params, key, h):
     return where(moving, networks.diffuse(params, prior, key, temperature * h),
-                  params)
+                 params)
 
   def steps(params, key, count, h):
     # Halves of two steps that meet are one whole step.
@@ -75,7 +84,8 @@ def langevin_steps(f, y, prior, moving, temperature: float, batch_size: int):
   return steps
 
 
-def proximal_steps(f, y, prior, moving, temperature: float):
+def proximal_steps(f: Outputs, y: jax.Array, prior: PyTree, moving: PyTree,
+                   temperature: float) -> Steps:
   r"""Steps of the Markov proximal chain, of a strength :math:`\lambda`.
 
   .. math::
@@ -142,7 +152,8 @@ def proximal_steps(f, y, prior, moving, temperature: float):
   return steps
 
 
-def largest_curvature(f, y, params, key) -> jax.Array:
+def largest_curvature(f: Outputs, y: jax.Array, params: PyTree,
+                      key: jax.Array) -> jax.Array:
   """Largest eigenvalue of the data term's Gauss-Newton matrix, a bit above."""
   out, jvp = jax.linearize(lambda p: f(p, jnp.arange(len(y))), params)
   transposed = jax.linear_transpose(jvp, params)

@@ -4,6 +4,7 @@
 
 from typing import NamedTuple
 
+from jax.typing import ArrayLike
 import numpy as np
 
 _CUSP = np.polynomial.legendre.leggauss(16)
@@ -44,13 +45,14 @@ class Collocation(NamedTuple):
     return cls(points, weights @ lagrange / 2, monomials, smoothing, gauss,
                weights[:, None] / 2 * lagrange)
 
-  def lagrange(self, x) -> np.ndarray:
+  def lagrange(self, x: ArrayLike) -> np.ndarray:
     """Lagrange polynomials at `x`, `x.shape + (stages,)`."""
     powers = np.arange(len(self.points))
     return (np.asarray(x)[..., None]**powers) @ self.monomials
 
 
-def cusp_rule(near: np.ndarray, far: np.ndarray, width: float):
+def cusp_rule(near: np.ndarray, far: np.ndarray,
+              width: float) -> tuple[np.ndarray, np.ndarray]:
   r"""Quadrature of functions with a square-root cusp at distance 0.
 
   For :math:`\int_{near}^{far} f(x) dx`, where :math:`f` is smooth in :math:`u`

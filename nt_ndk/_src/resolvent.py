@@ -32,13 +32,14 @@ across its kink, and their coupling on the coarse grid.
 """
 
 import functools
-from typing import NamedTuple, Optional, Protocol
+from typing import Callable, NamedTuple, Optional, Protocol, Union
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from nt_ndk._src import quadrature
+from nt_ndk._src.typing import Numbers
 
 _STAGES = 6
 _RATIO = 2.5  # Growth of ages from panel to panel.
@@ -47,19 +48,28 @@ _MAX_ITERATIONS = 100
 # Bytes that one block of vectors on the coarse grid may take.
 _BLOCK_BYTES = 2**27
 
+Matrices = Union[np.ndarray, jax.Array]
+
 
 class TimeKernel(Protocol):
   """The functions of time of a low-rank kernel."""
-  cusp_width: float
-  early_width: float
+
+  @property
+  def cusp_width(self) -> float:
+    """Lag below which kernels may have a square-root cusp."""
+
+  @property
+  def early_width(self) -> float:
+    """Earlier time above which kernels vary slowly."""
 
   def at_earlier(self, tau_: np.ndarray) -> np.ndarray:
     """What `phi_rows` can reuse for earlier times."""
 
-  def phi(self, tau, tau_) -> np.ndarray:
+  def phi(self, tau: Numbers, tau_: Numbers) -> np.ndarray:
     """Functions of time at `tau >= tau_`, with a trailing axis `[R]`."""
 
-  def phi_rows(self, tau, tau_, at_earlier=None) -> np.ndarray:
+  def phi_rows(self, tau: np.ndarray, tau_: np.ndarray,
+               at_earlier: Optional[np.ndarray] = None) -> np.ndarray:
     """`phi` at later times `[E, L]` for each earlier time `[E]`."""
 
 
@@ -81,7 +91,7 @@ class _CoarseGrid:
   """Chebyshev points in ages, dense near age 0 and near time 0."""
 
   def __init__(self, tau: float, width: float, early: float, slow: float,
-               size: int):
+               size: int) -> None:
     self._tau, self._width, self._early, self._slow = tau, width, early, slow
     low, high = (np.zeros(1), np.full(1, tau))
     self._ends = self._variable(low)[0], self._variable(high)[0]
@@ -132,7 +142,7 @@ class _FineMesh:
   """
 
   def __init__(self, tau: float, first: float, early: float, longest: float,
-               impulse: bool):
+               impulse: bool) -> None:
     ends = [0., min(first, tau)]
     while ends[-1] < tau:
       step = min((_RATIO - 1) * ends[-1], longest,
@@ -177,7 +187,7 @@ class _FineMesh:
     def phi(a, rows):
       """Functions at ages `a`, `[len(rows), q]`, that go with `rows`."""
       other = np.maximum(tau - a, 0.)
-      if older:
+      if at_earlier is None:
         later = np.broadcast_to(at[rows][:, None], other.shape)
         return kernel.phi_rows(later.reshape((-1, 1)), other.ravel()).reshape(
             other.shape + (-1,))
@@ -237,9 +247,9 @@ class Basis(NamedTuple):
     symmetric: whether the matrices of the covariance are.
   """
   evecs: np.ndarray
-  ndk: jax.Array
+  ndk: Matrices
   ndk_diagonal: np.ndarray
-  nngp: jax.Array
+  nngp: Matrices
   nngp_diagonal: np.ndarray
   symmetric: bool
 
@@ -312,24 +322,24 @@ def coupling(basis: Basis, ndk: LowRankKernel, tau: float) -> float:
 # arrays of NumPy, which compiles nothing for each new number of times.
 
 
-def _place(matrices: jax.Array, sharding: jax.sharding.Sharding):
+def _place(matrices: jax.Array, sharding: jax.sharding.Sharding) -> Matrices:
   if len(sharding.device_set) > 1:
     return jax.device_put(matrices, sharding)
   return np.asarray(matrices) if jax.default_backend() == 'cpu' else matrices
 
 
-def _multiply(matrices, vectors: np.ndarray) -> np.ndarray:
+def _multiply(matrices: Matrices, vectors: np.ndarray) -> np.ndarray:
   """`[n, n * R]` times `[n, R, C, m]`: `[n, C, m]`."""
   n, rank, size, m = vectors.shape
-  flat = vectors.reshape((n * rank, size * m)).astype(matrices.dtype,
-                                                      copy=False)
+  flat: Matrices = vectors.reshape(
+      (n * rank, size * m)).astype(matrices.dtype, copy=False)
   if not isinstance(matrices, np.ndarray):
     flat = jnp.asarray(flat)
   return np.asarray(matrices @ flat, float).reshape((n, size, m))
 
 
-def _compress(phi: np.ndarray, matrices: jax.Array, diagonal: np.ndarray,
-              tol: float):
+def _compress(phi: np.ndarray, matrices: Matrices, diagonal: np.ndarray,
+              tol: float) -> tuple[Matrices, np.ndarray]:
   r"""Combines matrices, as few as some of the times need.
 
   Args:
@@ -364,7 +374,7 @@ def _respond(tensor: np.ndarray, h: np.ndarray) -> np.ndarray:
   return out.reshape((n, rank, ages, h.shape[-1]))
 
 
-def _products(diagonal: bool):
+def _products(diagonal: bool) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
   """Scalar products of `[n, C, m]` and `[n, C, m']`, `[m]` or `[m, m']`."""
   if diagonal:
     return lambda a, b: np.einsum('ncm,ncm->m', a, b)
@@ -397,7 +407,7 @@ class Resolvent:
 
   def __init__(self, tau: float, temperature: float, ndk: LowRankKernel,
                nngp: LowRankKernel, basis: Basis, rtol: float, size: int,
-               width: float, longest: float):
+               width: float, longest: float) -> None:
     """Solves for all modes.
 
     Args:
@@ -445,7 +455,8 @@ class Resolvent:
     self._moments = self._tensor((self.mesh.weights[:, None] * at_fine).T[None])
     self._total = np.einsum('f,nfc->nc', self.mesh.weights, self._beta)
 
-  def _solve_modes(self, weights, right, shift) -> np.ndarray:
+  def _solve_modes(self, weights: np.ndarray, right: np.ndarray,
+                   shift: float) -> np.ndarray:
     """Response of each mode to each coarse polynomial, `[n, F, C]`."""
     diagonal = self.basis.ndk_diagonal
     out = np.empty((len(diagonal),) + right.shape)
@@ -486,7 +497,7 @@ class Resolvent:
     dot = lambda a, b: np.einsum('ncm,ncm->m', a, b)
     # Vectors are in units of what they make of a prediction.
     h, residual = kappa, size * (kappa - operator(kappa))
-    directions = []
+    directions: list[tuple[np.ndarray, np.ndarray]] = []
     while True:
       left = np.sqrt(np.max(np.sum(residual**2, 0), initial=0.))
       if left <= self._rtol:
@@ -508,17 +519,18 @@ class Resolvent:
       directions.append((z, q))
       step = dot(q, residual)
       h, residual = h + step * z, residual - step * q
-    tail = self.grid.tail(np.moveaxis(h * size, 1, 2))
-    tail = float(np.max(np.sqrt(np.sum(tail**2, 0))))
+    missed = self.grid.tail(np.moveaxis(h * size, 1, 2))
+    tail = float(np.max(np.sqrt(np.sum(missed**2, 0))))
     return Rows(h, _respond(self._moments, h)[:, 0], self._coupled(h), tail)
 
-  def mean(self, rows: Rows, y: np.ndarray) -> np.ndarray:
+  def mean(self, rows: Rows, y: Matrices) -> np.ndarray:
     """Mean predictions `[m, k]`, for targets `[n, k]`."""
     total = np.einsum('ncm,nc->nm', rows.h, self._total)
     return total.T @ (self.basis.evecs.T @ y)
 
-  def predictions(self, kappa: np.ndarray, cross: np.ndarray,
-                  prior: np.ndarray, scale: np.ndarray, y: np.ndarray):
+  def predictions(self, kappa: np.ndarray, cross: np.ndarray, prior: np.ndarray,
+                  scale: np.ndarray,
+                  y: Matrices) -> tuple[np.ndarray, np.ndarray, float]:
     """Mean and covariance of predictions, in blocks of bounded memory.
 
     Args:
@@ -547,7 +559,8 @@ class Resolvent:
     if diagonal:
       covariance = np.concatenate(parts)
     else:
-      rows = Rows(*(np.concatenate(a, 2) for a in zip(*parts)), max(tails))
+      h, moments, coupled = (np.concatenate(a, 2) for a in zip(*parts))
+      rows = Rows(h, moments, coupled, max(tails))
       covariance = self.covariance(rows, prior, cross)
     return np.concatenate(means), covariance, .1 * max(tails)
 
@@ -600,7 +613,7 @@ class Resolvent:
     here = self.basis.rotate
     out = prior - dot(younger[:, :, 0], here(later)) - dot(
         older[:, :, 0], here(earlier))
-    if other is None:
+    if other is None or other_rows is None:
       return out
     out -= dot(cross, other_rows.moments)
 
@@ -632,7 +645,7 @@ class Resolvent:
         (len(full), -1))).reshape(full.shape)
     return out + dot(full - modes[:, points:], other_rows.moments)
 
-  def _integrals(self, rows: Rows, ages: np.ndarray):
+  def _integrals(self, rows: Rows, ages: np.ndarray) -> list[np.ndarray]:
     """`b` and functions of the covariance, younger and older, `[n,R',A,m]`."""
     return [_respond(self._tensor(self.mesh.product_weights(
         self._nngp, ages, older)), rows.h) for older in (False, True)]
@@ -653,7 +666,7 @@ class Resolvent:
     return out
 
   @functools.cached_property
-  def _covariance_operator(self) -> tuple[jax.Array, np.ndarray]:
+  def _covariance_operator(self) -> tuple[Matrices, np.ndarray]:
     """Coupling matrices, and integrals over younger and over older ages."""
     younger, older = (self.mesh.product_weights(self._nngp, self.grid.ages, o)
                       for o in (False, True))

@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """When to stop learning."""
 
-from typing import NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional, Protocol, Union
 
 import jax
 import numpy as np
 from scipy import special
 
 from nt_ndk._src import arguments
+from nt_ndk._src.typing import PredictFn
+from nt_ndk._src.typing import PyTree
+from nt_ndk._src.typing import Times
 
 _TIMES = 40
 _REFINED = 7
@@ -28,6 +31,17 @@ class Phases(NamedTuple):
   start: float
   diffusive: float
   equilibrium: float
+
+
+class LearningPredictFn(PredictFn, Protocol):
+  """A predictor of the whole learning trajectory.
+
+  Attributes:
+    two_time_covariance: covariance of predictions at two times.
+    phases: times of learning; `None` without noise.
+  """
+  two_time_covariance: Callable[..., jax.Array]
+  phases: Optional[Callable[[], Phases]]
 
 
 class OptimalStopping(NamedTuple):
@@ -62,8 +76,9 @@ class OptimalStopping(NamedTuple):
   gain_over_nngp: float
 
 
-def optimal_stopping(predict_fn, x_test, y_test: jax.Array, t=None,
-                     **kernel_fn_test_test_kwargs) -> OptimalStopping:
+def optimal_stopping(predict_fn: LearningPredictFn, x_test: PyTree,
+                     y_test: Union[np.ndarray, jax.Array], t: Times = None,
+                     **kernel_fn_test_test_kwargs: Any) -> OptimalStopping:
   r"""Finds the time at which the expected test error is smallest.
 
   The error of one network drawn from the ensemble is, in expectation,
@@ -118,7 +133,8 @@ def optimal_stopping(predict_fn, x_test, y_test: jax.Array, t=None,
     >>> best = predict.optimal_stopping(predict_fn, x_test, y_test)
     >>> best.t_optimal, best.phase, best.gain_over_nngp
   """
-  if getattr(predict_fn, 'phases', None) is None:
+  phases_fn = getattr(predict_fn, 'phases', None)
+  if phases_fn is None:
     raise ValueError(
         '`predict_fn` must be made by `nt_ndk.predict.'
         'markov_proximal_mse_ensemble` with a positive temperature, got '
@@ -127,7 +143,7 @@ def optimal_stopping(predict_fn, x_test, y_test: jax.Array, t=None,
   y_test = np.asarray(y_test, float)
   if not np.all(np.isfinite(y_test)):
     raise ValueError('`y_test` must be finite, but has NaN or infinity.')
-  phases = predict_fn.phases()
+  phases: Phases = phases_fn()
   if t is None:
     times = np.geomspace(phases.start, phases.equilibrium, _TIMES)
   else:
@@ -137,7 +153,7 @@ def optimal_stopping(predict_fn, x_test, y_test: jax.Array, t=None,
                        f'value, got shape {times.shape}.')
     times = np.unique(times)
 
-  def errors(t, get='ndk'):
+  def errors(t: Optional[np.ndarray], get: str = 'ndk') -> np.ndarray:
     """Rows: bias squared, variance, classification error."""
     mean, variance = (np.asarray(a, float) for a in predict_fn(
         t=t, x_test=x_test, get=get, compute_cov='diag',
@@ -153,7 +169,7 @@ def optimal_stopping(predict_fn, x_test, y_test: jax.Array, t=None,
 
   table = errors(times)
   if t is None:
-    i = np.argmin(table[0] + table[1])
+    i = int(np.argmin(table[0] + table[1]))
     low, high = times[max(i - 1, 0)], times[min(i + 1, len(times) - 1)]
     finer = np.setdiff1d(np.geomspace(low, high, _REFINED + 2)[1:-1], times)
     times, table = (np.append(times, finer),
@@ -169,7 +185,7 @@ def optimal_stopping(predict_fn, x_test, y_test: jax.Array, t=None,
   times = np.append(times, np.inf)
   table = np.concatenate([table, late[:, None]], 1)
   total = table[0] + table[1]
-  best = np.argmin(total)
+  best = int(np.argmin(total))
   if total[best] >= total[-1] * (1 - _NO_GAIN):
     best = len(times) - 1
     phase = 'equilibrium'
@@ -185,7 +201,8 @@ def optimal_stopping(predict_fn, x_test, y_test: jax.Array, t=None,
       gain_over_nngp=float(total[-1] - total[best]))
 
 
-def _classification_error(mean, variance, y, t_shape) -> np.ndarray:
+def _classification_error(mean: np.ndarray, variance: np.ndarray, y: np.ndarray,
+                          t_shape: tuple[int, ...]) -> np.ndarray:
   """Probability of the wrong class, NaN unless there are two classes."""
   if y.shape == (len(y), 1) and len(np.unique(y)) == 2:
     middle = np.mean(np.unique(y))

@@ -3,6 +3,7 @@
 """The mean predictor along the learning trajectory."""
 
 import time
+from typing import Any, Optional
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +12,19 @@ import numpy as np
 from nt_ndk._src.problem import FEW
 from nt_ndk._src.problem import MAX_FITS
 from nt_ndk._src.problem import Problem
+from nt_ndk._src.typing import PyTree
 from nt_ndk._src.volterra import VolterraSolver
 
 
 class Trajectory:
   """Mean predictor, solved when and as far as needed."""
 
-  def __init__(self, problem: Problem):
+  def __init__(self, problem: Problem) -> None:
     self._problem = problem
-    self._solver, self._fits, self._fitted = None, 0, 0
+    self._solver: Optional[VolterraSolver] = None
+    self._fits = self._fitted = 0
 
-  def mean(self, tau: np.ndarray, x_test, **kwargs) -> jax.Array:
+  def mean(self, tau: np.ndarray, x_test: PyTree, **kwargs: Any) -> jax.Array:
     """Mean predictions `tau.shape + [m, k]` at diffusion times."""
     problem = self._problem
     problem.include(problem.ndk, x_test, kwargs)
@@ -45,7 +48,7 @@ class Trajectory:
     """The solver of the kernels as they are now."""
     problem = self._problem
     factors = problem.factors(problem.ndk)
-    if self._fits != problem.ndk.fits:
+    if self._solver is None or self._fits != problem.ndk.fits:
       slow = problem.ndk.scales.slow
       limit = lambda: (problem.y - problem.equilibrium(None)[0],
                        problem.prior_kernel)

@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nt_ndk._src import quadrature
+from nt_ndk._src.typing import Numbers
 
 _MAX_ITERATIONS = 60
 _MAX_PANELS = 4000
@@ -40,13 +41,20 @@ _LEADING = 64  # Eigenvectors that the preconditioner treats one by one.
 
 class TimeKernel(Protocol):
   """The functions of time of a low-rank kernel."""
-  cusp_width: float
-  tau_max: float
+
+  @property
+  def cusp_width(self) -> float:
+    """Lag below which kernels may have a square-root cusp."""
+
+  @property
+  def tau_max(self) -> float:
+    """The largest time."""
 
   def at_earlier(self, tau_: np.ndarray) -> np.ndarray:
     """What `phi` can reuse for an earlier time."""
 
-  def phi(self, tau, tau_, at_earlier=None) -> np.ndarray:
+  def phi(self, tau: Numbers, tau_: Numbers,
+          at_earlier: Optional[np.ndarray] = None) -> np.ndarray:
     """Functions of time at `tau >= tau_`, with a trailing axis `[R]`."""
 
 
@@ -167,7 +175,7 @@ class VolterraSolver:
       stages: int = 5,
       max_step: float = np.inf,
       fixed_step: Optional[float] = None,
-  ):
+  ) -> None:
     r"""Prepares the solution; nothing is solved yet.
 
     Args:
@@ -199,13 +207,14 @@ class VolterraSolver:
     n, k = y.shape
     self._rho = jnp.zeros((64 * stages, n, k), y.dtype)
     self._points = np.zeros(0)
-    self._weights = []  # Of each panel: [R, stages, points so far].
+    # Of each panel: [R, stages, points so far].
+    self._weights: list[np.ndarray] = []
     self._gauss = np.zeros(0)
-    self._at_gauss = None
-    self._step = None
-    self._basis_at = None
+    self._at_gauss: Optional[np.ndarray] = None
+    self._step: Optional[float] = None
+    self._basis_at: Optional[float] = None
     self.ends = np.zeros(1)
-    self.errors = []
+    self.errors: list[float] = []
     self.settled = False
     self.limit_error = np.inf
     self.stats = dict(panels=0, rejected=0, products=0, eigendecompositions=0,
@@ -234,7 +243,8 @@ class VolterraSolver:
     polynomials = self._collocation.lagrange((tau_ - start) / step)
     return np.einsum('iq,iqr,iqj->rij', weights, phi, polynomials)
 
-  def _panel_weights(self, step: float):
+  def _panel_weights(self,
+                     step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weights of the past points and of the points of a new panel."""
     start = self.ends[-1]
     tau = start + step * self._collocation.points
@@ -265,27 +275,28 @@ class VolterraSolver:
     self._basis_at = tau
     self.stats['eigendecompositions'] += 1
 
-  def _solve_panel(self, past: np.ndarray, inner: np.ndarray):
+  def _solve_panel(self, past: np.ndarray,
+                   inner: np.ndarray) -> tuple[jax.Array, int, float]:
     """Collocation values `[n, stages, k]`, iterations, and what is left."""
     dtype = self._y.dtype
     memory = _memory(self._pad(past), self._rho)
-    inner = jnp.asarray(inner, dtype)
-    matrices, inverse = _modes_inverses(self._modes, inner)
+    weights = jnp.asarray(inner, dtype)
+    matrices, inverse = _modes_inverses(self._modes, weights)
     self._strength = self._collocation.smoothing * jnp.abs(
         jnp.sum(matrices[:, -1], -1))
     x = jnp.broadcast_to(self._last[:, None], self._y.shape[:1] +
-                         inner.shape[1:2] + self._y.shape[1:])
-    residual = _residual(self._factors, self._y, inner, memory, x)
+                         weights.shape[1:2] + self._y.shape[1:])
+    residual = _residual(self._factors, self._y, weights, memory, x)
     self.stats['products'] += 1
     tol = max(2e-2 * self._rtol, 4 * float(jnp.finfo(dtype).eps)) * self._scale
 
-    directions = []
+    directions: list[tuple[jax.Array, jax.Array]] = []
     for iteration in range(_MAX_ITERATIONS):
       z = _precondition(self._evecs, inverse, residual)
       left = float(_rms(residual))
       if max(float(_rms(z)), left) <= tol:
         return x + z, iteration, left / self._scale
-      q = _panel_operator(self._factors, inner, z)
+      q = _panel_operator(self._factors, weights, z)
       self.stats['products'] += 1
       for z_, q_ in directions:
         overlap = jnp.vdot(q_, q)
@@ -301,7 +312,8 @@ class VolterraSolver:
   def _last(self) -> jax.Array:
     return self._rho[len(self._points) - 1] if len(self._points) else self._y
 
-  def _try_panel(self, step: float):
+  def _try_panel(
+      self, step: float) -> tuple[np.ndarray, np.ndarray, jax.Array, float]:
     """Solves a panel and estimates its error.
 
     The polynomial of a panel does not see the solution at its beginning; the
@@ -338,7 +350,8 @@ class VolterraSolver:
     self.errors.append(error)
     self.stats['panels'] += 1
 
-  def extend(self, tau: float, progress: Callable[[float], None] = None):
+  def extend(self, tau: float,
+             progress: Optional[Callable[[float], None]] = None) -> None:
     """Solves up to `tau`, or until the solution has settled.
 
     Args:
@@ -361,7 +374,7 @@ class VolterraSolver:
       if self._fixed_step is not None:
         step = self._fixed_step
       step = min(step, self._kernel.tau_max - start)
-      *panel, error = self._try_panel(step)
+      points, weights, x, error = self._try_panel(step)
       if not np.isfinite(error):
         raise ArithmeticError(
             f'The solution is not finite at diffusion time {start + step:.3e}.')
@@ -379,12 +392,12 @@ class VolterraSolver:
         raise ArithmeticError(
             f'Diffusion time {tau:.3e} is out of reach: {_MAX_PANELS} steps '
             f'led to {start:.3e}. Use float64 or a larger `rtol`.')
-      self._accept(*panel, error)
+      self._accept(points, weights, x, error)
       self._step = step * min(2.5, factor)
       if self._limit is not None and self.ends[-1] >= self._limit_from:
         limit, integral = self._limit()
         self.limit_error = float(_distance(
-            panel[2] - limit[:, None], self._gamma * integral)) / self._scale
+            x - limit[:, None], self._gamma * integral)) / self._scale
         self.settled = self.limit_error <= self._rtol
       if progress is not None:
         progress(self.ends[-1])

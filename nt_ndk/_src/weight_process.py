@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The free weight process: what a weight does when there are no data."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 from jax import Array
 import jax.numpy as jnp
+
+Time = Union[float, Array]
 
 
 class WeightProcess(NamedTuple):
@@ -24,16 +26,16 @@ class WeightProcess(NamedTuple):
   init_std: float
   prior_std: float
 
-  def variance(self, tau: Array) -> Array:
+  def variance(self, tau: Time) -> Array:
     r""":math:`s_0^2 e^{-2\tau/s^2} + s^2 (1 - e^{-2\tau/s^2})`."""
     decay = -2 * tau / self.prior_std**2
     return (self.init_std**2 * jnp.exp(decay) -
             self.prior_std**2 * jnp.expm1(decay))
 
-  def response(self, tau1: Array, tau2: Array) -> Array:
+  def response(self, tau1: Time, tau2: Time) -> Array:
     r""":math:`r(\tau_1, \tau_2) = e^{-|\tau_1 - \tau_2| / s^2}`."""
     return jnp.exp(-jnp.abs(tau1 - tau2) / self.prior_std**2)
 
-  def autocovariance(self, tau1: Array, tau2: Array) -> Array:
+  def autocovariance(self, tau1: Time, tau2: Time) -> Array:
     r""":math:`m(\tau_1, \tau_2)`: the response times the earlier variance."""
     return self.response(tau1, tau2) * self.variance(jnp.minimum(tau1, tau2))

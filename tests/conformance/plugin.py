@@ -16,6 +16,7 @@ import jax.tree_util
 
 def _replace_neural_tangents():
   import nt_ndk  # pylint: disable=g-import-not-at-top
+  # isort: split
   import neural_tangents  # pylint: disable=g-import-not-at-top
 
   for name in ('stax', 'predict'):

@@ -18,15 +18,16 @@ from absl import app
 from absl import flags
 import jax
 from jax import random
+import numpy as np
+
 import nt_ndk
 from nt_ndk import monte_carlo
 from nt_ndk import stax
-import numpy as np
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(_HERE, '..'))
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), '..'))
 import zoo  # pylint: disable=g-import-not-at-top,wrong-import-position
 
+_HERE = os.path.dirname(os.path.abspath(__file__))
 _ONLY = flags.DEFINE_list('only', None, 'Names of networks.')
 _OUTPUT = flags.DEFINE_string(
     'output', os.path.join(_HERE, 'layer_kernels.npz'), 'File to write.')
