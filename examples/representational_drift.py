@@ -43,6 +43,7 @@ _W_STD = dict(relu=2**.5, erf=1.5)
 _CLASS_COLORS = '#7b3fa0', '#3a76c4'
 _CASE_COLORS = '#c8611a', '#e0a878', '#0b7a75', '#7fbfb9'
 _END = 12.  # Drift is followed to this many times s^2.
+_SHOWN = 1e-2, 2., _END  # Drift times of histograms.
 
 
 def best_threshold(outputs, targets):
@@ -61,7 +62,7 @@ def accuracy(outputs, targets, threshold, resolution):
 
 
 def plot(title, lags, cases):
-  """Draws outputs of each case, and their size and accuracy.
+  """Draws histograms of outputs of each case, their size and accuracy.
 
   Args:
     title: of the figure.
@@ -73,21 +74,24 @@ def plot(title, lags, cases):
     The figure.
   """
   with reports.style():
-    figure = plt.figure(figsize=(13, 7.2), layout='constrained')
-    grid = figure.add_gridspec(2, 4)
-    for i, (name, (outputs, targets, rms, _)) in enumerate(cases.items()):
-      ax = figure.add_subplot(grid[0, i])
-      for sign, color in zip((-1., 1.), _CLASS_COLORS):
-        shown = (outputs / rms[:, None])[:, targets == sign]
-        low, mid, high = np.quantile(shown, (.05, .5, .95), axis=1)
-        ax.fill_between(lags, low, high, color=color, alpha=.25, lw=0)
-        ax.plot(lags, mid, color=color, lw=2)
-      ax.axhline(0, color='#555555', lw=.7)
-      ax.set(xscale='log', ylim=(-2, 2))
-      ax.set_title(name, fontsize=10.5)
-      if not i:
-        ax.set_ylabel('mean outputs / their rms\n(median, 5% to 95%)')
-    axes = [figure.add_subplot(grid[1, :2]), figure.add_subplot(grid[1, 2:])]
+    figure = plt.figure(figsize=(13, 9), layout='constrained')
+    grid = figure.add_gridspec(4, 4, height_ratios=[1, 1, 1, 2.4])
+    for i, (name, (outputs, targets, _, _)) in enumerate(cases.items()):
+      for row, when in enumerate(_SHOWN):
+        ax = figure.add_subplot(grid[row, i])
+        now = np.argmin(np.abs(lags - when))
+        low, high = outputs[now].min(), outputs[now].max()
+        for sign, color in zip((-1., 1.), _CLASS_COLORS):
+          ax.hist(outputs[now][targets == sign], np.linspace(low, high, 25),
+                  color=color, alpha=.6)
+        ax.set_yticks([])
+        ax.locator_params(axis='x', nbins=4)
+        ax.ticklabel_format(axis='x', scilimits=(-2, 3), useMathText=True)
+        if not row:
+          ax.set_title(name, fontsize=10.5)
+        if not i:
+          ax.set_ylabel(rf'$T \Delta / s^2$ = {lags[now]:.2g}')
+    axes = [figure.add_subplot(grid[3, :2]), figure.add_subplot(grid[3, 2:])]
     for (name, (_, _, rms, right)), color in zip(cases.items(), _CASE_COLORS):
       for ax, values in zip(axes, (rms, right)):
         ax.plot(lags, values, color=color, lw=2.2, label=name)

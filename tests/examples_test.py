@@ -164,6 +164,18 @@ class ClaimsTest(parameterized.TestCase):
       curve = table[f'mse_erf_1_{ratio}']
       self.assertLess(np.min(curve), .95 * curve[-1])
 
+  def test_convolutional_network(self):
+    table = self.table('convolutional_network', '--n_train=12', '--n_test=20',
+                       '--n_times=40', '--depth=1')
+    for name in ('pooling', 'flatten'):
+      small, large = (table[f'mse_{name}_{ratio}'] for ratio in ('.5', '2'))
+      # The end is that of the prior; the way to it is not.
+      for ratio, curve in (('.5', small), ('2', large)):
+        np.testing.assert_allclose(
+            curve[-1], table[f'nngp_{name}_{ratio}'][-1], rtol=1e-2)
+      np.testing.assert_allclose(small[-1], large[-1], rtol=1e-2)
+      self.assertGreater(np.max(np.abs(np.log(small / large))), .1)
+
   def test_early_stopping(self):
     table = self.table('early_stopping', '--ratios=.5,2', '--depths=1',
                        '--n_train=20', '--n_test=20', '--n_times=8')
