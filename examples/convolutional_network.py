@@ -70,7 +70,6 @@ def main(argv):
   x, x_test = (datasets.images(v, _BLOCK.value) for v in (x, x_test))
   taus = s**2 * np.geomspace(_START, _END, _N_TIMES.value)
   t = y.size * taus / temperature
-  mse = lambda f: np.mean((np.asarray(f) - y_test)**2, axis=(-2, -1))
   table = dict(time=t, diffusion_time=taus)
   with reports.style():
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True,
@@ -80,16 +79,13 @@ def main(argv):
         predict_fn = predict.markov_proximal_mse_ensemble(
             network(readout, float(ratio) * s, s)[2], x, y, temperature,
             rtol=_RTOL.value)
-        curve = mse(predict_fn(t=t, x_test=x_test, get='ndk'))
-        error = predict_fn.stats['estimated_error']
-        ntk, nngp = (mse(predict_fn(t=None, x_test=x_test, get=get))
-                     for get in ('ntk', 'ndk'))
+        curve, ntk, nngp = tasks.test_errors(predict_fn, t, x_test, y_test)
         key = f'{name}_{ratio}'
         table |= {f'mse_{key}': curve, f'ntk_{key}': np.full_like(t, ntk),
                   f'nngp_{key}': np.full_like(t, nngp)}
         print(f'{title}, s0 / s = {ratio}: NTK {ntk:.4f}, NNGP {nngp:.4f}, '
               f'best {np.min(curve):.4f}; estimated error of outputs '
-              f'{error:.1e}.')
+              f'{predict_fn.stats["estimated_error"]:.1e}.')
         ax.plot(taus / s**2, curve, color=color, lw=2,
                 label=f'$s_0 / s$ = {float(ratio):g}')
         ax.axhline(ntk, color=color, ls=(0, (2, 2)), lw=1.2,

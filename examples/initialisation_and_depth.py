@@ -50,7 +50,6 @@ def main(argv):
   x, y, x_test, y_test = tasks.data()
   taus = s**2 * np.geomspace(_START, _END, _N_TIMES.value)
   t = y.size * taus / temperature
-  mse = lambda f: np.mean((np.asarray(f) - y_test)**2, axis=(-2, -1))
   table = dict(time=t, diffusion_time=taus)
   depths = [int(d) for d in _DEPTHS.value]
   with reports.style():
@@ -63,9 +62,7 @@ def main(argv):
           predict_fn = predict.markov_proximal_mse_ensemble(
               tasks.network(activation, depth, float(ratio) * s, s)[2], x, y,
               temperature)
-          curve = mse(predict_fn(t=t, x_test=x_test, get='ndk'))
-          ntk, nngp = (mse(predict_fn(t=None, x_test=x_test, get=get))
-                       for get in ('ntk', 'ndk'))
+          curve, ntk, nngp = tasks.test_errors(predict_fn, t, x_test, y_test)
           key = f'{activation}_{depth}_{ratio}'
           constant = lambda value: np.full_like(t, value)
           table |= {f'mse_{key}': curve, f'ntk_{key}': constant(ntk),

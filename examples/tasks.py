@@ -5,6 +5,7 @@
 from absl import app
 from absl import flags
 import jax
+import numpy as np
 
 import datasets
 from nt_ndk import stax
@@ -55,6 +56,25 @@ def data(classes=None, **kwargs):
 def data_title() -> str:
   return (f'{FLAGS.dataset} {" vs ".join(FLAGS.classes)}, {FLAGS.n_train} '
           'images')
+
+
+def test_errors(predict_fn, t, x_test, y_test):
+  """Mean squared errors of the ensemble mean.
+
+  Args:
+    predict_fn: of `markov_proximal_mse_ensemble`.
+    t: `(T,)`, times.
+    x_test: test inputs.
+    y_test: `(n_test, 1)`, their targets.
+
+  Returns:
+    Errors `(T,)` of the learning curve, and those of the NTK and the NNGP.
+  """
+  ntk, nngp, curve = (
+      np.mean((np.asarray(predict_fn(t=when, x_test=x_test, get=get)) -
+               y_test)**2, axis=(-2, -1))
+      for when, get in ((None, 'ntk'), (None, 'ndk'), (t, 'ndk')))
+  return curve, ntk, nngp
 
 
 def network(activation, depth, W_init_std, W_prior_std, W_std=None, width=512,

@@ -25,6 +25,7 @@ _EXAMPLES = os.path.join(_ROOT, 'examples')
 
 
 def run(example, *args):
+  # Finds what this process finds, wherever it was told to look.
   return subprocess.run(
       [sys.executable, os.path.join(_EXAMPLES, f'{example}.py'), *args],
       env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
