@@ -354,6 +354,8 @@ def prior_std(init_fn: _InitFn) -> Any:
     (before the multiplier `W_std` or `b_std`).
 
   Example:
+    >>> from nt_ndk import stax
+    >>> #
     >>> init_fn, _, _ = stax.serial(
     >>>     stax.Dense(512, W_prior_std=.9), stax.Relu())
     >>> stax.prior_std(init_fn)

@@ -50,7 +50,28 @@ def run_blocks(page):
   return names
 
 
+def docstring_examples(module):
+  """Examples of a module, of consecutive lines with `>>>` each."""
+  with open(os.path.join(_ROOT, 'nt_ndk', module), encoding='utf-8') as f:
+    examples = re.findall(r'(?:^ *>>> .*\n)+', f.read(), re.MULTILINE)
+  return [re.sub('^ *>>> ', '', e, flags=re.MULTILINE) for e in examples]
+
+
 class DocumentsTest(parameterized.TestCase):
+
+  @parameterized.parameters(sorted(
+      module for module in glob.glob('**/*.py', recursive=True, root_dir=(
+          os.path.join(_ROOT, 'nt_ndk'))) if docstring_examples(module)))
+  def test_docstrings(self, module):
+    for example in docstring_examples(module):
+      names = {}
+      exec(example, names)  # pylint: disable=exec-used
+      # Results have the shapes that comments before them give.
+      for comment, targets in re.findall('^# (.*)\n([\\w, ]*) = ', example,
+                                         re.MULTILINE):
+        shapes = re.findall(r'\([\d, ]*\)', comment)
+        targets = targets.split(', ')[-len(shapes):]
+        self.assertEqual(shapes, [str(names[t].shape) for t in targets])
 
   def test_tutorial(self):
     names = run_blocks(os.path.join(_ROOT, 'docs', 'tutorial.md'))

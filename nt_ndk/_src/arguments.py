@@ -5,7 +5,6 @@
 from typing import Any, Callable, Optional
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nt_ndk._src import layers
@@ -100,7 +99,7 @@ def check_data(x, y):
         f'A kernel of {n} x {n} samples has more than 2**31 - 1 entries, the '
         f'most that can be indexed. Use at most {int(2**15.5)} samples.')
   for name, a in [('x_train', a) for a in leaves] + [('y_train', y)]:
-    if not bool(jnp.all(jnp.isfinite(jnp.asarray(a)))):
+    if not np.all(np.isfinite(np.asarray(a))):
       raise ValueError(f'`{name}` must be finite, but has NaN or infinity.')
 
 
@@ -168,5 +167,5 @@ def check_test_data(x_test, x_train):
     if not len(a):
       raise ValueError('`x_test` must have at least one sample, got shape '
                        f'{np.shape(a)}.')
-    if not bool(jnp.all(jnp.isfinite(jnp.asarray(a)))):
+    if not np.all(np.isfinite(np.asarray(a))):
       raise ValueError('`x_test` must be finite, but has NaN or infinity.')

@@ -104,7 +104,7 @@ def compress_at(evaluator: KernelEvaluator, get: str, tau: np.ndarray,
 
 
 def _take(tree: PyTree, i: np.ndarray) -> PyTree:
-  return jax.tree_util.tree_map(lambda a: jnp.asarray(a)[i], tree)
+  return jax.tree_util.tree_map(lambda a: np.asarray(a)[i], tree)
 
 
 class CompressedKernel:

@@ -18,8 +18,9 @@ from nt_ndk._src.typing import PyTree
 
 # Bytes that the covariances of one evaluation on a sample may take.
 _SAMPLE_BYTES = 2**26
-# Numbers of times of one evaluation on a sample: for each there is a program.
-_SAMPLE_TIMES = 4096, 512, 64, 8
+# Numbers of times of one evaluation on a sample: for each there is a program,
+# so that the largest two that there is room for are used.
+_SAMPLE_TIMES = 512, 32, 8
 
 
 def to_matrix(kernel: jax.Array) -> jax.Array:
@@ -76,10 +77,10 @@ def _with_diagonal_blocks(kernel, blocks):
 
 def _blocks(times: int, largest: int) -> Iterator[tuple[int, int]]:
   """Splits a number of times into blocks, `(start, size)`, of few sizes."""
+  sizes = [s for s in _SAMPLE_TIMES if s <= largest][:2] or _SAMPLE_TIMES[-1:]
   start = 0
   while start < times:
-    size = next((s for s in _SAMPLE_TIMES if s <= min(times - start, largest)),
-                _SAMPLE_TIMES[-1])
+    size = next((s for s in sizes if s <= times - start), sizes[-1])
     yield start, size
     start += size
 
@@ -182,7 +183,7 @@ class KernelEvaluator:
   def joined(self, x: PyTree, arrays: dict[str, Any]) -> 'KernelEvaluator':
     """The same with more inputs, and what belongs to them."""
     join = lambda a, b: jax.tree_util.tree_map(
-        lambda a, b: jnp.concatenate([a, b]), a, b)
+        lambda a, b: np.concatenate([a, b]), a, b)
     pairs = {k: 2 * (join(v, arrays[k]),) for k, v in self.arrays.items()}
     return KernelEvaluator(self._stock_kernel_fn, join(self.x_train, x),
                            self.locations, **{**self._kwargs, **pairs})
@@ -191,7 +192,7 @@ class KernelEvaluator:
                 tau2: ArrayLike, kwargs: dict[str, Any]) -> jax.Array:
     dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
     # One value for each sample: `nt.batch` splits these with the inputs.
-    times = tuple(jnp.broadcast_to(jnp.asarray(tau, dtype), (length(x),))
+    times = tuple(np.full(length(x), tau, dtype)
                   for tau, x in ((tau1, x1), (tau2, x2)))
     if self._pure:
       x1, times = self.spread(x1), (self.spread(times[0]), times[1])

@@ -34,6 +34,23 @@ MAX_FITS = 3
 FEW = 8
 
 
+@jax.jit
+def _training_weights(kernel, y, noise):
+  """Size of `(K + noise)^-1 y`, the largest over outputs, times that of `K`."""
+  size = jnp.max(jnp.diagonal(kernel))
+  noise = jnp.maximum(noise, 10 * jnp.finfo(kernel.dtype).eps * size)
+  evals, evecs = jnp.linalg.eigh(kernel)
+  a = evecs @ ((evecs.T @ y) / (jnp.maximum(evals, 0.) + noise)[:, None])
+  return size * jnp.sqrt(jnp.max(jnp.mean(a**2, 0)))
+
+
+@jax.jit
+def _rounding(kernel, weights):
+  """Rounding error of `K w`."""
+  return jnp.finfo(kernel.dtype).eps * jnp.max(jnp.diagonal(kernel)) * jnp.sqrt(
+      len(kernel) * jnp.mean(weights**2))
+
+
 class Problem:
   """A training set and the two-time kernels of a network on it.
 
@@ -82,7 +99,7 @@ class Problem:
     rows = y_train.ndim - len(self.trace_axes)
     self._locations, self._trace_shape = y.shape[1:rows], y.shape[rows:]
     self.y = y.reshape((int(np.prod(y.shape[:rows])), -1)).astype(self.dtype)
-    self.y_scale = max(float(jnp.sqrt(jnp.mean(self.y**2))), 1e-300)
+    self.y_scale = max(float(np.sqrt(np.mean(np.square(self.y)))), 1e-300)
 
     self.late = float(np.sqrt(jnp.finfo(self.dtype).max))
     self.evaluator = KernelEvaluator(
@@ -156,16 +173,9 @@ class Problem:
     From the weights of training samples at both ends of learning, the NTK and
     the posterior. The NDK is fitted again if that error is too large.
     """
-    weights = []
-    for kernel in (self.ndk.initial, self.prior_kernel):
-      size = jnp.diagonal(kernel)
-      noise = jnp.maximum(self.temperature,
-                          10 * jnp.finfo(kernel.dtype).eps * jnp.max(size))
-      evals, evecs = jnp.linalg.eigh(kernel)
-      a = evecs @ ((evecs.T @ self.y) / (
-          jnp.maximum(evals, 0.) + noise)[:, None])
-      weights.append(jnp.max(size) * jnp.sqrt(jnp.max(jnp.mean(a**2, 0))))
-    factor = 10 * (1 + float(max(weights)) / self.y_scale) * np.sqrt(
+    weights = [float(_training_weights(kernel, self.y, self.temperature))
+               for kernel in (self.ndk.initial, self.prior_kernel)]
+    factor = 10 * (1 + max(weights) / self.y_scale) * np.sqrt(
         min(1., FEW / len(self.y)))
     for _ in range(MAX_FITS):
       missed = factor * self.ndk.error / self.rtol
@@ -187,12 +197,10 @@ class Problem:
     infer = nt_predict.gp_inference(self.prior_kernel, self.y,
                                     diag_reg=self.temperature,
                                     diag_reg_absolute_scale=True)
-    n = len(self.y)
-    weights = infer(get='nngp', k_test_train=jnp.eye(n, dtype=self.dtype))
-    size = jnp.max(jnp.diagonal(self.prior_kernel))
-    rounding = jnp.finfo(self.dtype).eps * size * jnp.sqrt(
-        n * jnp.mean(weights**2)) / self.y_scale
-    error = float(jnp.nan_to_num(rounding, nan=jnp.inf))
+    weights = infer(get='nngp', k_test_train=np.eye(len(self.y),
+                                                    dtype=self.dtype))
+    error = float(_rounding(self.prior_kernel, weights)) / self.y_scale
+    error = error if np.isfinite(error) else np.inf
     if error >= 1:
       raise ArithmeticError(
           'The covariance of the training outputs under the prior plus '

@@ -280,6 +280,13 @@ def _rotate(factors, evecs):
 
 
 @jax.jit
+def _is_symmetric(matrices, diagonals):
+  skew = jnp.max(jnp.abs(matrices - jnp.swapaxes(matrices, 1, 2)))
+  eps = jnp.finfo(matrices.dtype).eps
+  return skew <= 1e4 * eps * jnp.max(diagonals)
+
+
+@jax.jit
 def _side_by_side(matrices):
   """`K_r[i, j]` to `[j, i * R]`: row vectors times matrices."""
   return jnp.transpose(matrices, (2, 1, 0)).reshape((matrices.shape[1], -1))
@@ -291,8 +298,7 @@ def make_basis(ndk: LowRankKernel, nngp: LowRankKernel, tau: float) -> Basis:
   evecs = _equal_time_eigenvectors(ndk.factors, phi)
   K, K_diagonal = _rotate(ndk.factors, evecs)
   C, C_diagonal = _rotate(nngp.factors, evecs)
-  skew = jnp.max(jnp.abs(C - jnp.swapaxes(C, 1, 2)))
-  symmetric = bool(skew <= 1e4 * jnp.finfo(C.dtype).eps * jnp.max(C_diagonal))
+  symmetric = bool(_is_symmetric(C, C_diagonal))
   if not symmetric:
     C = jnp.concatenate([C, jnp.swapaxes(C, 1, 2)])
   K, C = (_place(_side_by_side(matrices), ndk.factors.sharding)

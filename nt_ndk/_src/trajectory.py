@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The mean predictor along the learning trajectory."""
 
+import functools
 import time
 from typing import Any, Optional
 
@@ -50,8 +51,8 @@ class Trajectory:
     factors = problem.factors(problem.ndk)
     if self._solver is None or self._fits != problem.ndk.fits:
       slow = problem.ndk.scales.slow
-      limit = lambda: (problem.y - problem.equilibrium(None)[0],
-                       problem.prior_kernel)
+      limit = functools.cache(lambda: (
+          problem.y - problem.equilibrium(None)[0], problem.prior_kernel))
       self._solver = VolterraSolver(
           problem.ndk.family, factors, problem.y, 1 / problem.temperature,
           problem.rtol, limit=limit, limit_from=.2 * slow,
@@ -107,7 +108,7 @@ class Trajectory:
     problem = self._problem
     family = problem.ndk.family
     size = lambda tau: family.size(tau) / family.size(0.)
-    largest = float(jnp.max(jnp.diagonal(problem.ndk.initial)))
+    largest = float(np.max(np.diagonal(problem.ndk.initial)))
     total = solver.total(size) * np.max(size(solver.ends)) * largest
     total *= np.sqrt(min(1., FEW / len(problem.y)))
     return 1 + total / problem.y_scale

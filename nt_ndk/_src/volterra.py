@@ -24,8 +24,9 @@ many decades, and Radau IIA damps the fast ones (stiff accuracy).
    eigenbasis of one equal-time kernel.
 """
 
+import functools
 import time
-from typing import Callable, Optional, Protocol
+from typing import Callable, NamedTuple, Optional, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +59,11 @@ class TimeKernel(Protocol):
     """Functions of time at `tau >= tau_`, with a trailing axis `[R]`."""
 
 
-@jax.jit
+def _rms(x):
+  """Root mean square over samples and outputs, the largest over points."""
+  return jnp.sqrt(jnp.max(jnp.mean(x**2, (0, 2))))
+
+
 def _matrices_times(factors, vectors):
   """`sum_r K_r v_r`; factors `[m, R * n]`, vectors `[R, n, s, k]`."""
   rank, n, s, k = vectors.shape
@@ -72,42 +77,22 @@ def _memory(weights, rho):
   return jnp.einsum('rij,jnk->rnik', weights, rho)
 
 
-@jax.jit
-def _residual(factors, y, inner, memory, x):
-  vectors = memory + jnp.einsum('rij,njk->rnik', inner, x)
-  return y[:, None, :] - x - _matrices_times(factors, vectors)
+class _Modes(NamedTuple):
+  """Eigenvectors of an equal-time kernel, and what each K_r does to them.
 
-
-@jax.jit
-def _precondition(evecs, inverse, residual):
-  n, s, k = residual.shape
-  z = (evecs.T @ residual.reshape((n, s * k))).reshape((n, s, k))
-  z = jnp.sum(inverse[..., None] * z[:, None], 2)
-  return (evecs @ z.reshape((n, s * k))).reshape((n, s, k))
-
-
-@jax.jit
-def _panel_operator(factors, inner, x):
-  return x + _matrices_times(factors, jnp.einsum('rij,njk->rnik', inner, x))
-
-
-@jax.jit
-def _modes_inverses(modes, inner):
-  """For every eigenvector: its panel matrix `A`, and `(1 + A)^-1`."""
-  matrices = jnp.einsum('rn,rij->nij', modes, inner)
-  eye = jnp.eye(inner.shape[1], dtype=inner.dtype)
-  return matrices, jnp.linalg.inv(eye + matrices)
+  Attributes:
+    largest: the largest eigenvalue.
+    evecs: `[n, n]`, eigenvectors, in columns.
+    diagonals: `[R, n]`, of all K_r in their basis. These are exact for the
+      leading ones; the others share a factor of their eigenvalues.
+  """
+  largest: float
+  evecs: jax.Array
+  diagonals: np.ndarray
 
 
 @jax.jit
 def _decompose(factors, phi):
-  """Eigenvectors of an equal-time kernel, and what each K_r does to them.
-
-  Returns:
-    The largest eigenvalue; eigenvectors; and `[R, n]`, the diagonals of all K_r
-    in the basis of eigenvectors. These are exact for the leading ones; the
-    others share a factor of their eigenvalues.
-  """
   n = len(factors)
   matrices = factors.reshape((n, -1, n))
   mean = sum(p * matrices[:, r] for r, p in enumerate(phi))
@@ -121,35 +106,117 @@ def _decompose(factors, phi):
   trace = jnp.einsum('nrn->r', matrices) - jnp.sum(diagonals, 1)
   rest = evals[:-lead.shape[1]]
   factor = trace / jnp.maximum(jnp.sum(rest), 1e-15 * jnp.sum(evals))
-  modes = jnp.concatenate([factor[:, None] * rest, diagonals], 1)
-  return evals[-1], evecs, modes
+  return evals[-1], evecs, jnp.concatenate([factor[:, None] * rest, diagonals],
+                                           1)
 
 
-@jax.jit
-def _rms(x):
-  """Root mean square over samples and outputs, the largest over points."""
-  return jnp.sqrt(jnp.max(jnp.mean(x**2, (0, 2))))
+class _Panel(NamedTuple):
+  """Solution of the equations of a panel.
+
+  Attributes:
+    x: `[n, s, k]`, values at the points.
+    iterations: that it took.
+    left: size of what is left of the equations.
+    jump: difference from the solution at the beginning, or what that integrates
+      to, if that is larger.
+  """
+  x: jax.Array
+  iterations: jax.Array
+  left: jax.Array
+  jump: jax.Array
 
 
-@jax.jit
-def _distance(x, integral):
-  """Size of a change of the solution, or of what it integrates to."""
-  n = len(x)
-  return jnp.maximum(_rms(x), _rms((integral @ x.reshape((n, -1))).reshape(
-      x.shape)))
+@functools.partial(jax.jit, static_argnames='max_iterations')
+def _solve_panel(factors, y, last, memory, inner, evecs, inverse, at_start,
+                 strength, tol, max_iterations):
+  """Solves the equations of a panel by conjugate residuals.
 
+  Args:
+    factors: `[n, R * n]`.
+    y: `[n, k]`.
+    last: `[n, k]`, solution at the beginning.
+    memory: `[R, n, s, k]`, integrals over the past.
+    inner: `[R, s, s]`, weights of the points of the panel.
+    evecs: `[n, n]`, modes of the preconditioner, in columns.
+    inverse: `[n, s, s]`, of what the equations are for each mode.
+    at_start: `[s]`, polynomials at the beginning.
+    strength: `[n]`, integral of a jump over the panel, for each mode.
+    tol: absolute tolerance.
+    max_iterations: of conjugate residuals.
 
-@jax.jit
-def _jump_size(jump, evecs, strength):
-  """Size of a jump of the solution, or of what it integrates to."""
+  Returns:
+    A `_Panel`.
+  """
+  product = lambda matrix, x: (matrix @ x.reshape((len(x), -1))).reshape(
+      x.shape)
+
+  def apply(x, memory=0.):
+    vectors = memory + jnp.einsum('rij,njk->rnik', inner, x)
+    return x + _matrices_times(factors, vectors)
+
+  def precondition(residual):
+    z = product(evecs.T, residual)
+    return product(evecs, jnp.sum(inverse[..., None] * z[:, None], 2))
+
+  def unsolved(state):
+    i, _, residual, z, *_ = state
+    return (i < max_iterations) & (jnp.maximum(_rms(z), _rms(residual)) > tol)
+
+  def iterate(state):
+    i, x, residual, z, directions, images = state
+
+    def orthogonalize(j, zq):
+      z, q = zq
+      overlap = jnp.vdot(images[j], q)
+      return z - overlap * directions[j], q - overlap * images[j]
+
+    z, q = jax.lax.fori_loop(0, i, orthogonalize, (z, apply(z)))
+    norm = jnp.linalg.norm(q)
+    z, q = z / norm, q / norm
+    size = jnp.vdot(q, residual)
+    residual = residual - size * q
+    return (i + 1, x + size * z, residual, precondition(residual),
+            directions.at[i].set(z), images.at[i].set(q))
+
+  x = jnp.broadcast_to(last[:, None], last.shape[:1] + inner.shape[1:2] +
+                       last.shape[1:])
+  residual = y[:, None] - apply(x, memory)
+  none = jnp.zeros((max_iterations,) + x.shape, x.dtype)
+  start = jnp.int32(0), x, residual, precondition(residual), none, none
+  i, x, residual, z, *_ = jax.lax.while_loop(unsolved, iterate, start)
+  x = x + z
+  jump = last - jnp.tensordot(x, at_start, ((1,), (0,)))
+  # Integrated over the panel, where the polynomial is better than here.
   integral = evecs @ (strength[:, None] * (evecs.T @ jump))
-  return jnp.maximum(_rms(jump[:, None]), _rms(integral[:, None]))
+  return _Panel(x, i, _rms(residual), jnp.maximum(_rms(jump[:, None]),
+                                                  _rms(integral[:, None])))
+
+
+@jax.jit
+def _distance(x, limit, integral, gamma):
+  """Of a solution from its limit, or what that integrates to, if larger."""
+  x = x - limit[:, None]
+  change = (integral @ x.reshape((len(x), -1))).reshape(x.shape)
+  return jnp.maximum(_rms(x), gamma * _rms(change))
 
 
 @jax.jit
 def _append(rho, x, start):
-  return jax.lax.dynamic_update_slice(rho, jnp.moveaxis(x, 1, 0),
-                                      (start, 0, 0))
+  """Puts values in their place, and returns the last one too."""
+  return (jax.lax.dynamic_update_slice(rho, jnp.moveaxis(x, 1, 0),
+                                       (start, 0, 0)), x[:, -1])
+
+
+@jax.jit
+def _integrals(factors, weights, rho):
+  """At the points of a panel, `[s, m, k]`."""
+  return jnp.moveaxis(_matrices_times(factors, _memory(weights, rho)), 1, 0)
+
+
+@jax.jit
+def _sizes(rho):
+  """Root mean square over samples, the largest over outputs, at all points."""
+  return jnp.max(jnp.sqrt(jnp.mean(rho**2, 1)), -1)
 
 
 class VolterraSolver:
@@ -202,17 +269,17 @@ class VolterraSolver:
     self._max_step = max_step
     self._fixed_step = fixed_step
     self._collocation = quadrature.Collocation.radau(stages)
-    self._scale = max(float(jnp.sqrt(jnp.mean(y**2))), 1e-300)
+    self._scale = max(float(np.sqrt(np.mean(np.square(y)))), 1e-300)
 
     n, k = y.shape
-    self._rho = jnp.zeros((64 * stages, n, k), y.dtype)
+    self._rho, self._last = jnp.zeros((64 * stages, n, k), y.dtype), y
     self._points = np.zeros(0)
     # Of each panel: [R, stages, points so far].
     self._weights: list[np.ndarray] = []
     self._gauss = np.zeros(0)
     self._at_gauss: Optional[np.ndarray] = None
     self._step: Optional[float] = None
-    self._basis_at: Optional[float] = None
+    self._modes_at: Optional[float] = None
     self.ends = np.zeros(1)
     self.errors: list[float] = []
     self.settled = False
@@ -268,49 +335,13 @@ class VolterraSolver:
 
   # One panel.
 
-  def _refresh_basis(self):
+  def _refresh_modes(self) -> None:
     tau = self.ends[-1]
-    phi = jnp.asarray(self._kernel.phi(tau, tau), self._y.dtype)
-    self._largest, self._evecs, self._modes = _decompose(self._factors, phi)
-    self._basis_at = tau
+    phi = np.asarray(self._kernel.phi(tau, tau), self._y.dtype)
+    largest, evecs, diagonals = _decompose(self._factors, phi)
+    self._modes = _Modes(float(largest), evecs, np.asarray(diagonals, float))
+    self._modes_at = tau
     self.stats['eigendecompositions'] += 1
-
-  def _solve_panel(self, past: np.ndarray,
-                   inner: np.ndarray) -> tuple[jax.Array, int, float]:
-    """Collocation values `[n, stages, k]`, iterations, and what is left."""
-    dtype = self._y.dtype
-    memory = _memory(self._pad(past), self._rho)
-    weights = jnp.asarray(inner, dtype)
-    matrices, inverse = _modes_inverses(self._modes, weights)
-    self._strength = self._collocation.smoothing * jnp.abs(
-        jnp.sum(matrices[:, -1], -1))
-    x = jnp.broadcast_to(self._last[:, None], self._y.shape[:1] +
-                         weights.shape[1:2] + self._y.shape[1:])
-    residual = _residual(self._factors, self._y, weights, memory, x)
-    self.stats['products'] += 1
-    tol = max(2e-2 * self._rtol, 4 * float(jnp.finfo(dtype).eps)) * self._scale
-
-    directions: list[tuple[jax.Array, jax.Array]] = []
-    for iteration in range(_MAX_ITERATIONS):
-      z = _precondition(self._evecs, inverse, residual)
-      left = float(_rms(residual))
-      if max(float(_rms(z)), left) <= tol:
-        return x + z, iteration, left / self._scale
-      q = _panel_operator(self._factors, weights, z)
-      self.stats['products'] += 1
-      for z_, q_ in directions:
-        overlap = jnp.vdot(q_, q)
-        z, q = z - overlap * z_, q - overlap * q_
-      norm = jnp.linalg.norm(q)
-      z, q = z / norm, q / norm
-      directions.append((z, q))
-      size = jnp.vdot(q, residual)
-      x, residual = x + size * z, residual - size * q
-    return x, _MAX_ITERATIONS, float(_rms(residual)) / self._scale
-
-  @property
-  def _last(self) -> jax.Array:
-    return self._rho[len(self._points) - 1] if len(self._points) else self._y
 
   def _try_panel(
       self, step: float) -> tuple[np.ndarray, np.ndarray, jax.Array, float]:
@@ -320,24 +351,31 @@ class VolterraSolver:
     jump there is the error of the polynomial, the largest in the panel.
     """
     tau, past, inner = self._panel_weights(step)
-    if self._basis_at is None:
-      self._refresh_basis()
-    x, iterations, left = self._solve_panel(past, inner)
-    if iterations >= 18 and self._basis_at != self.ends[-1]:
-      self._refresh_basis()
-    jump = self._last - jnp.tensordot(
-        x, jnp.asarray(self._collocation.lagrange(0.), x.dtype), ((1,), (0,)))
-    # Integrated over the panel, where the polynomial is better than here.
-    error = float(_jump_size(jump, self._evecs, self._strength))
+    if self._modes_at is None:
+      self._refresh_modes()
+    # Equations of each mode.
+    matrices = np.einsum('rn,rij->nij', self._modes.diagonals, inner)
+    inverse = np.linalg.inv(np.eye(len(tau)) + matrices)
+    strength = self._collocation.smoothing * np.abs(np.sum(matrices[:, -1], -1))
+    dtype = self._y.dtype
+    tol = max(2e-2 * self._rtol, 4 * float(np.finfo(dtype).eps)) * self._scale
+    panel = _solve_panel(
+        self._factors, self._y, self._last, _memory(self._pad(past), self._rho),
+        inner.astype(dtype), self._modes.evecs, inverse.astype(dtype),
+        self._collocation.lagrange(0.).astype(dtype), strength.astype(dtype),
+        dtype.type(tol), _MAX_ITERATIONS)
+    self.stats['products'] += 1 + int(panel.iterations)
+    if panel.iterations >= 18 and self._modes_at != self.ends[-1]:
+      self._refresh_modes()
     # Equations that were not solved count as an error.
-    error = max(error / self._scale, left)
-    return tau, np.concatenate([past, inner], -1), x, error
+    error = np.maximum(panel.jump, panel.left) / self._scale
+    return tau, np.concatenate([past, inner], -1), panel.x, float(error)
 
   def _accept(self, tau, weights, x, error):
     stages = len(tau)
     if len(self._points) + stages > len(self._rho):
       self._rho = jnp.concatenate([self._rho, jnp.zeros_like(self._rho)])
-    self._rho = _append(self._rho, x, len(self._points))
+    self._rho, self._last = _append(self._rho, x, len(self._points))
     start = self.ends[-1]
     gauss = start + (tau[-1] - start) * self._collocation.gauss
     at_gauss = self._kernel.at_earlier(gauss)
@@ -366,8 +404,8 @@ class VolterraSolver:
     tol, stages = 6 * self._rtol, len(self._collocation.points)
     while tau - self.ends[-1] > 1e-9 * tau and not self.settled:
       if self._step is None:
-        self._refresh_basis()
-        fastest = self._gamma * float(self._largest)
+        self._refresh_modes()
+        fastest = self._gamma * self._modes.largest
         self._step = .3 / fastest if fastest > 0 else self._kernel.tau_max
       start = self.ends[-1]
       step = min(self._step, self._max_step)
@@ -396,8 +434,8 @@ class VolterraSolver:
       self._step = step * min(2.5, factor)
       if self._limit is not None and self.ends[-1] >= self._limit_from:
         limit, integral = self._limit()
-        self.limit_error = float(_distance(
-            x - limit[:, None], self._gamma * integral)) / self._scale
+        self.limit_error = float(_distance(x, limit, integral, np.asarray(
+            self._gamma, x.dtype))) / self._scale
         self.settled = self.limit_error <= self._rtol
       if progress is not None:
         progress(self.ends[-1])
@@ -420,8 +458,7 @@ class VolterraSolver:
       The integral, with the root mean square over samples as norm, the largest
       over outputs.
     """
-    rho = self._rho[:len(self._points)]
-    size = np.asarray(jnp.max(jnp.sqrt(jnp.mean(rho**2, 1)), -1))
+    size = np.asarray(_sizes(self._rho))[:len(self._points)]
     weights = np.diff(self.ends)[:, None] * self._collocation.weights
     return float(self._gamma * np.sum(weights.ravel() * weight(self._points) *
                                       size))
@@ -437,16 +474,14 @@ class VolterraSolver:
       `tau.shape + [m, k]`.
     """
     values = [np.zeros((1, len(factors)) + self._y.shape[1:])]
-    for weights in self._weights:
-      memory = _memory(self._pad(weights), self._rho)
-      values.append(np.moveaxis(_matrices_times(factors, memory), 1, 0))
+    values += [np.asarray(_integrals(factors, self._pad(weights), self._rho))
+               for weights in self._weights]
     return self._interpolate(np.concatenate(values), tau)
 
-  def _pad(self, weights: np.ndarray) -> jax.Array:
+  def _pad(self, weights: np.ndarray) -> np.ndarray:
     """Weights of all points that `rho` has room for, so that shapes last."""
     room = len(self._rho) - weights.shape[-1]
-    return jnp.asarray(np.pad(weights, ((0, 0), (0, 0), (0, room))),
-                       self._y.dtype)
+    return np.pad(weights, ((0, 0), (0, 0), (0, room))).astype(self._y.dtype)
 
   def _interpolate(self, values: np.ndarray, tau: np.ndarray) -> jax.Array:
     """Polynomials through all points of a panel and its beginning.
