@@ -248,7 +248,9 @@ class Problem:
     infer, error = self._posterior
     self.stats['estimated_error'] = max(self.stats['estimated_error'], error)
     x = self.x_train if x_test is None else x_test
-    kernel = evaluator.test_train(x, 'nngp', tau, train_tau, **kwargs)
+    kernel = (self.prior_kernel if x_test is None and evaluator is
+              self.evaluator else
+              evaluator.test_train(x, 'nngp', tau, train_tau, **kwargs))
     mean = infer(get='nngp', k_test_train=kernel)
     if not compute_cov:
       return mean, None

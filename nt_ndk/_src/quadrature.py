@@ -10,13 +10,28 @@ import numpy as np
 _CUSP = np.polynomial.legendre.leggauss(16)
 
 
+def lagrange(nodes: np.ndarray, x: ArrayLike) -> np.ndarray:
+  """Polynomials that are 1 at one node and 0 at the others.
+
+  Args:
+    nodes: `[s]`.
+    x: where.
+
+  Returns:
+    `x.shape + (s,)`.
+  """
+  itself = np.eye(len(nodes), dtype=bool)
+  gaps = np.where(itself, 1., nodes[:, None] - nodes)
+  distances = np.where(itself, 1., np.asarray(x)[..., None, None] - nodes)
+  return np.prod(distances / gaps, -1)
+
+
 class Collocation(NamedTuple):
   """Radau IIA points on [0, 1], and their Lagrange polynomials.
 
   Attributes:
     points: `[stages]`.
     weights: `[stages]`, of the integral over [0, 1].
-    monomials: `[stages, stages]`, Lagrange polynomials by powers.
     smoothing: largest integral, up to a collocation point, of the polynomial
       that is 0 at the collocation points and 1 at 0.
     gauss: `[q]`, Gauss points on [0, 1] for integrals over a panel.
@@ -24,7 +39,6 @@ class Collocation(NamedTuple):
   """
   points: np.ndarray
   weights: np.ndarray
-  monomials: np.ndarray
   smoothing: float
   gauss: np.ndarray
   gauss_weights: np.ndarray
@@ -35,20 +49,17 @@ class Collocation(NamedTuple):
     x = np.sort(legendre.legroots([0] * (stages - 1) + [-1, 1]).real)
     points = (1 + x) / 2
     points[-1] = 1.
-    powers = np.arange(stages)
-    monomials = np.linalg.inv(points[:, None]**powers)
     error = np.polynomial.Polynomial.fromroots(points)
     smoothing = np.max(np.abs(error.integ()(points) / error(0.)))
     x, weights = legendre.leggauss(stages + 3)
     gauss = (1 + x) / 2
-    lagrange = (gauss[:, None]**powers) @ monomials
-    return cls(points, weights @ lagrange / 2, monomials, smoothing, gauss,
-               weights[:, None] / 2 * lagrange)
+    gauss_weights = weights[:, None] / 2 * lagrange(points, gauss)
+    return cls(points, np.sum(gauss_weights, 0), smoothing, gauss,
+               gauss_weights)
 
   def lagrange(self, x: ArrayLike) -> np.ndarray:
     """Lagrange polynomials at `x`, `x.shape + (stages,)`."""
-    powers = np.arange(len(self.points))
-    return (np.asarray(x)[..., None]**powers) @ self.monomials
+    return lagrange(self.points, x)
 
 
 def cusp_rule(near: np.ndarray, far: np.ndarray,

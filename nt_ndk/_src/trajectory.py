@@ -56,7 +56,7 @@ class Trajectory:
       self._solver = VolterraSolver(
           problem.ndk.family, factors, problem.y, 1 / problem.temperature,
           problem.rtol, limit=limit, limit_from=.2 * slow,
-          max_step=slow / np.log(1e2 / problem.rtol))
+          max_step=2 * slow / np.log(1e2 / problem.rtol))
       self._fits = problem.ndk.fits
     return self._solver
 

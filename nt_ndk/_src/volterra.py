@@ -37,7 +37,10 @@ from nt_ndk._src.typing import Numbers
 
 _MAX_ITERATIONS = 60
 _MAX_PANELS = 4000
-_LEADING = 64  # Eigenvectors that the preconditioner treats one by one.
+# About as many eigenvectors the preconditioner treats one by one.
+_PROBES = 96
+# Fraction of the largest time whose modes are those to begin with.
+_MODES_FROM = .1
 
 
 class TimeKernel(Protocol):
@@ -81,14 +84,15 @@ class _Modes(NamedTuple):
   """Eigenvectors of an equal-time kernel, and what each K_r does to them.
 
   Attributes:
-    largest: the largest eigenvalue.
     evecs: `[n, n]`, eigenvectors, in columns.
     diagonals: `[R, n]`, of all K_r in their basis. These are exact for the
-      leading ones; the others share a factor of their eigenvalues.
+      leading ones and some of the others, relative to whose eigenvalues they
+      are interpolated for the rest.
+    tau: time of the kernel.
   """
-  largest: float
   evecs: jax.Array
   diagonals: np.ndarray
+  tau: float
 
 
 @jax.jit
@@ -98,16 +102,16 @@ def _decompose(factors, phi):
   mean = sum(p * matrices[:, r] for r, p in enumerate(phi))
   mean = (mean + mean.T) / 2
   evals, evecs = jnp.linalg.eigh(mean)
-  evals = jnp.maximum(evals, 0.)
-  lead = evecs[:, -min(n, _LEADING):]
+  some = n - np.unique(np.geomspace(1, n, _PROBES).astype(int))[::-1]
+  probes = evecs[:, some]
   diagonals = jnp.einsum(
-      'ni,nri->ri', lead,
-      (factors.reshape((-1, n)) @ lead).reshape((n, -1, lead.shape[1])))
-  trace = jnp.einsum('nrn->r', matrices) - jnp.sum(diagonals, 1)
-  rest = evals[:-lead.shape[1]]
-  factor = trace / jnp.maximum(jnp.sum(rest), 1e-15 * jnp.sum(evals))
-  return evals[-1], evecs, jnp.concatenate([factor[:, None] * rest, diagonals],
-                                           1)
+      'ni,nri->ri', probes,
+      (factors.reshape((-1, n)) @ probes).reshape((n, -1, len(some))))
+  info = jnp.finfo(evals.dtype)
+  evals = jnp.maximum(evals, info.eps * evals[-1] + info.tiny)
+  relative = jax.vmap(lambda d: jnp.interp(jnp.arange(n), some, d))(
+      diagonals / evals[some])
+  return evecs, relative * evals
 
 
 class _Panel(NamedTuple):
@@ -239,7 +243,7 @@ class VolterraSolver:
       rtol: float,
       limit: Optional[Callable[[], tuple[jax.Array, jax.Array]]] = None,
       limit_from: float = np.inf,
-      stages: int = 5,
+      stages: int = 8,
       max_step: float = np.inf,
       fixed_step: Optional[float] = None,
   ) -> None:
@@ -279,7 +283,6 @@ class VolterraSolver:
     self._gauss = np.zeros(0)
     self._at_gauss: Optional[np.ndarray] = None
     self._step: Optional[float] = None
-    self._modes_at: Optional[float] = None
     self.ends = np.zeros(1)
     self.errors: list[float] = []
     self.settled = False
@@ -335,12 +338,10 @@ class VolterraSolver:
 
   # One panel.
 
-  def _refresh_modes(self) -> None:
-    tau = self.ends[-1]
+  def _refresh_modes(self, tau: float) -> None:
     phi = np.asarray(self._kernel.phi(tau, tau), self._y.dtype)
-    largest, evecs, diagonals = _decompose(self._factors, phi)
-    self._modes = _Modes(float(largest), evecs, np.asarray(diagonals, float))
-    self._modes_at = tau
+    evecs, diagonals = _decompose(self._factors, phi)
+    self._modes = _Modes(evecs, np.asarray(diagonals, float), tau)
     self.stats['eigendecompositions'] += 1
 
   def _try_panel(
@@ -351,8 +352,6 @@ class VolterraSolver:
     jump there is the error of the polynomial, the largest in the panel.
     """
     tau, past, inner = self._panel_weights(step)
-    if self._modes_at is None:
-      self._refresh_modes()
     # Equations of each mode.
     matrices = np.einsum('rn,rij->nij', self._modes.diagonals, inner)
     inverse = np.linalg.inv(np.eye(len(tau)) + matrices)
@@ -365,8 +364,8 @@ class VolterraSolver:
         self._collocation.lagrange(0.).astype(dtype), strength.astype(dtype),
         dtype.type(tol), _MAX_ITERATIONS)
     self.stats['products'] += 1 + int(panel.iterations)
-    if panel.iterations >= 18 and self._modes_at != self.ends[-1]:
-      self._refresh_modes()
+    if panel.iterations >= 18 and self._modes.tau < self.ends[-1]:
+      self._refresh_modes(self.ends[-1])
     # Equations that were not solved count as an error.
     error = np.maximum(panel.jump, panel.left) / self._scale
     return tau, np.concatenate([past, inner], -1), panel.x, float(error)
@@ -401,11 +400,13 @@ class VolterraSolver:
     """
     begin = time.perf_counter()
     tau = min(tau, self._kernel.tau_max)
-    tol, stages = 6 * self._rtol, len(self._collocation.points)
+    tol, stages = 3 * self._rtol, len(self._collocation.points)
     while tau - self.ends[-1] > 1e-9 * tau and not self.settled:
       if self._step is None:
-        self._refresh_modes()
-        fastest = self._gamma * self._modes.largest
+        # Modes couple most when they begin to diffuse.
+        self._refresh_modes(_MODES_FROM * self._kernel.tau_max)
+        fastest = self._gamma * np.max(
+            self._kernel.phi(0., 0.) @ self._modes.diagonals)
         self._step = .3 / fastest if fastest > 0 else self._kernel.tau_max
       start = self.ends[-1]
       step = min(self._step, self._max_step)
@@ -416,7 +417,7 @@ class VolterraSolver:
       if not np.isfinite(error):
         raise ArithmeticError(
             f'The solution is not finite at diffusion time {start + step:.3e}.')
-      factor = .9 * (tol / max(error, 1e-3 * tol))**(1 / stages)
+      factor = .9 * (tol / max(error, 1e-8 * tol))**(1 / stages)
       if error > tol and self._fixed_step is None:
         self.stats['rejected'] += 1
         self._step = step * max(.2, factor)
@@ -431,7 +432,7 @@ class VolterraSolver:
             f'Diffusion time {tau:.3e} is out of reach: {_MAX_PANELS} steps '
             f'led to {start:.3e}. Use float64 or a larger `rtol`.')
       self._accept(points, weights, x, error)
-      self._step = step * min(2.5, factor)
+      self._step = step * min(4., factor)
       if self._limit is not None and self.ends[-1] >= self._limit_from:
         limit, integral = self._limit()
         self.limit_error = float(_distance(x, limit, integral, np.asarray(
@@ -500,9 +501,7 @@ class VolterraSolver:
     panel = np.clip(panel, 0, len(self.ends) - 2)
     start = self.ends[panel]
     x = (tau - start) / (self.ends[panel + 1] - start)
-    nodes = np.append(0., self._collocation.points)
-    powers = np.arange(stages + 1)
-    basis = (x[..., None]**powers) @ np.linalg.inv(nodes[:, None]**powers)
+    basis = quadrature.lagrange(np.append(0., self._collocation.points), x)
     out = sum(basis[..., j, None, None] * values[stages * panel + j]
-              for j in powers)
+              for j in range(stages + 1))
     return jnp.asarray(out, self._y.dtype)
