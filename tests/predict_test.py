@@ -212,7 +212,8 @@ class TrajectoryTest(parameterized.TestCase):
     x, y, z = data(8)
     t = np.geomspace(.1, 1e5, 20)
     kernel_fn = network(description(s0=2.))
-    want = ensemble(kernel_fn, x, y, 1e-2)(t=t, x_test=z, get='ndk')
+    exact_fn = ensemble(kernel_fn, x, y, 1e-2)
+    want = exact_fn(t=t, x_test=z, get='ndk')
     jax.config.update('jax_enable_x64', False)
     try:
       with self.assertWarnsRegex(UserWarning, 'float32.*0.001'):
@@ -222,6 +223,9 @@ class TrajectoryTest(parameterized.TestCase):
       jax.config.update('jax_enable_x64', True)
     self.assertEqual(got.dtype, jnp.float32)
     self.assertLess(np.abs(got - want).max(), 10. * 1e-3 * rms(y))
+    # Kernels are not fitted again to less than their rounding errors.
+    self.assertLess(predict_fn.stats['kernel_evaluations'],
+                    exact_fn.stats['kernel_evaluations'])
 
   def test_memory_of_the_past_matters(self):
     # Neither the NTK nor the NNGP predictor explains the middle of learning.
@@ -342,6 +346,21 @@ class InterfaceTest(parameterized.TestCase):
     self.assertBetween(stats['estimated_error'], 0., 1e-4)
 
 
+class DiagRegTest(absltest.TestCase):
+
+  def test_temperature_of_a_relative_diag_reg(self):
+    # README tells users of Neural Tangents which temperature is theirs.
+    x, y, z = data()
+    kernel_fn = network(description(s0=2.))
+    late = dict(diffusion_time=(1e9, 1e9))
+    kernel = kernel_fn(x, None, 'nngp', **late)
+    want = nt_predict.gp_inference(kernel, y, diag_reg=.1)(
+        get='nngp', k_test_train=kernel_fn(z, x, 'nngp', **late))
+    temperature = .1 * np.mean(np.diagonal(kernel))
+    got = ensemble(kernel_fn, x, y, temperature)(t=None, x_test=z, get='ndk')
+    np.testing.assert_allclose(got, want, atol=1e-10)
+
+
 class RefusalsTest(parameterized.TestCase):
 
   @parameterized.named_parameters(
@@ -355,6 +374,8 @@ class RefusalsTest(parameterized.TestCase):
       ('rows', 'y_train|x_train', dict(y=lambda y: y[:-1])),
       ('empty', 'y_train|x_train|empty|sample',
        dict(x=lambda x: x[:0], y=lambda y: y[:0])),
+      ('diag_reg', 'temperature', dict(diag_reg=1e-4)),
+      ('weight_decay', 'W_prior_std', dict(weight_decay=.1)),
       ('static_kernel', 'diffusion_time', dict(kernel_fn=nt_stax.serial(
           nt_stax.Dense(4), nt_stax.Relu(), nt_stax.Dense(1))[2])))
   @np.errstate(divide='ignore')

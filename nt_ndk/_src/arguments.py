@@ -77,6 +77,16 @@ def check_number(name: str, value: Any, low: float, strict: bool) -> None:
                      f'{low:g}, got {value!r}.')
 
 
+def check_keywords(kwargs: dict[str, Any]) -> None:
+  """Raises if one is meant for a predictor, which calls it otherwise."""
+  for name, remedy in (
+      ('diag_reg', 'The noise of the posterior is `temperature`: `diag_reg` '
+       'times the mean of the diagonal of the NNGP kernel.'),
+      ('weight_decay', 'It is `temperature / W_prior_std**2` of each layer.')):
+    if name in kwargs:
+      raise TypeError(f'There is no keyword argument `{name}`. {remedy}')
+
+
 def check_data(x, y):
   check_not_traced('x_train', x)
   check_not_traced('y_train', y)

@@ -19,6 +19,8 @@ from nt_ndk._src.typing import PyTree
 _SAMPLE_PAIRS = 18
 _POOL_SIZE = 1000
 _MAX_FITS = 3
+# Error that fits can have, in rounding errors.
+_ROUNDING = 200
 
 # Columns of a kernel.
 _Samples = dict[bytes, dict[tuple[int, ...], np.ndarray]]
@@ -174,6 +176,11 @@ class CompressedKernel:
     return max(self.family.error, self.test_error)
 
   @property
+  def exact(self) -> bool:
+    """Whether rounding errors leave nothing to gain from another fit."""
+    return self.error <= max(_ROUNDING * self._eps, self.rounding)
+
+  @property
   def scales(self) -> kernel_family.TimeScales:
     """Time scales, found on three samples."""
     if self._scales is None:
@@ -281,8 +288,8 @@ class CompressedKernel:
     spread = lambda p: p * locations + rng.randint(locations, size=p.shape)
     pairs, held_out = spread(pairs), spread(held_out)
     kernel = self._sampler(evaluator)
-    tol = max(.1 * self._rtol, 200 * self._eps)
-    aim = max(tol * self._tightening, 200 * self._eps)
+    tol = max(.1 * self._rtol, _ROUNDING * self._eps)
+    aim = max(tol * self._tightening, _ROUNDING * self._eps)
     self._family = family = kernel_family.fit(
         kernel, pairs, held_out, self.scales, 2 * self.scales.slow, tol, rng,
         aim)

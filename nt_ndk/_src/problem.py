@@ -72,6 +72,7 @@ class Problem:
                progress: bool, batch_size: int, kwargs: dict[str, Any]) -> None:
     arguments.check_number('temperature', temperature, 0., strict=False)
     arguments.check_number('rtol', rtol, 0., strict=True)
+    arguments.check_keywords(kwargs)
     arguments.check_data(x_train, y_train)
     arguments.check_kernel_fn(kernel_fn, x_train, kwargs)
     arguments.check_batch_size(batch_size, kernel_fn)
@@ -179,7 +180,7 @@ class Problem:
         min(1., FEW / len(self.y)))
     for _ in range(MAX_FITS):
       missed = factor * self.ndk.error / self.rtol
-      if missed <= 3:
+      if missed <= 3 or self.ndk.exact:
         break
       self.ndk.tighten(1 / missed)
     return factor * (self.ndk.error + self.ndk.rounding)

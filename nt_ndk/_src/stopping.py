@@ -58,10 +58,11 @@ class OptimalStopping(NamedTuple):
     t_optimal: time of the smallest expected squared error; infinite if that is
       equilibrium.
     minimum: the smallest expected squared error.
-    phase: "gradient-driven", "diffusive" or "equilibrium".
+    phase: "gradient-driven", "diffusive" (the NDK has changed by a tenth) or
+      "equilibrium".
     gain_over_ntk: by how much the expected squared error is larger if learning
-      stops at the NTK predictor, the end of gradient flow without noise; NaN if
-      the NTK is singular.
+      stops at the NTK predictor, the end of gradient flow without noise, which
+      is better if this is negative; NaN if the NTK is singular.
     gain_over_nngp: by how much it is larger at equilibrium, the NNGP posterior.
   """
   t: np.ndarray

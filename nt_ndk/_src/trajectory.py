@@ -81,7 +81,7 @@ class Trajectory:
       missed = max(3 * response * problem.ndk.family.error,
                    response * problem.ndk.test_error,
                    solver.limit_error if ended else 0.) / problem.rtol
-      if missed <= 3 or self._fitted == MAX_FITS:
+      if missed <= 3 or self._fitted == MAX_FITS or problem.ndk.exact:
         break
       # The kernels were not accurate enough for this problem.
       self._fitted += 1
