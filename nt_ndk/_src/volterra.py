@@ -400,7 +400,7 @@ class VolterraSolver:
     """
     begin = time.perf_counter()
     tau = min(tau, self._kernel.tau_max)
-    tol, stages = 3 * self._rtol, len(self._collocation.points)
+    tol, stages = self._rtol, len(self._collocation.points)
     while tau - self.ends[-1] > 1e-9 * tau and not self.settled:
       if self._step is None:
         # Modes couple most when they begin to diffuse.
