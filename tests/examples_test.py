@@ -70,8 +70,8 @@ class DocumentsTest(parameterized.TestCase):
       for comment, targets in re.findall('^# (.*)\n([\\w, ]*) = ', example,
                                          re.MULTILINE):
         shapes = re.findall(r'\([\d, ]*\)', comment)
-        targets = targets.split(', ')[-len(shapes):]
-        self.assertEqual(shapes, [str(names[t].shape) for t in targets])
+        got = [str(names[t].shape) for t in targets.split(', ')]
+        self.assertEqual(shapes, got[len(got) - len(shapes):])
 
   def test_tutorial(self):
     names = run_blocks(os.path.join(_ROOT, 'docs', 'tutorial.md'))
