@@ -146,7 +146,7 @@ class KernelEvaluatorTest(parameterized.TestCase):
                             stax.Conv(1, (1,)))[2]
     x = np.random.default_rng(0).normal(size=(3, 4, 2))
     evaluator = KernelEvaluator(kernel_fn, x, 4)
-    matrix = evaluator.train_train('ndk', .7, .2)
+    matrix = evaluator.train_train('ndk', np.array([[.7, .2]]))
     self.assertEqual(matrix.shape, (12, 12))
     pairs = all_pairs(np.arange(12))
     np.testing.assert_allclose(
@@ -158,8 +158,9 @@ class KernelEvaluatorTest(parameterized.TestCase):
     x, kernel_fn = inputs(), network('erf', 1)
     plain, batched = (KernelEvaluator(k, x, 1) for k in
                       (kernel_fn, batch(kernel_fn, 10, device_count=0)))
-    np.testing.assert_allclose(plain.train_train('ndk', .5, .1),
-                               batched.train_train('ndk', .5, .1), rtol=1e-12)
+    tau = np.array([[.5, .1]])
+    np.testing.assert_allclose(plain.train_train('ndk', tau),
+                               batched.train_train('ndk', tau), rtol=1e-12)
 
 
 if __name__ == '__main__':

@@ -102,24 +102,11 @@ def compress_at(evaluator: KernelEvaluator, get: str, tau: np.ndarray,
                                                     size=pairs.shape)
   values = evaluator.sample(pairs, tau, get)
   chosen, phi = kernel_family.compress(values / np.max(np.abs(values)), tol)
-  return phi, [evaluator.train_train(get, *tau[r]) for r in chosen]
+  return phi, [evaluator.train_train(get, tau[[r]]) for r in chosen]
 
 
 def _take(tree: PyTree, i: np.ndarray) -> PyTree:
   return jax.tree_util.tree_map(lambda a: np.asarray(a)[i], tree)
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _with_room(matrix, count):
-  """A matrix with zeros in place of as many in all beside it."""
-  return jnp.pad(matrix, ((0, 0), (0, (count - 1) * matrix.shape[1])))
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def _insert(factors, matrix, index):
-  """Puts a matrix in its place, without a copy of the others."""
-  return jax.lax.dynamic_update_slice(factors, matrix,
-                                      (0, index * matrix.shape[1]))
 
 
 class CompressedKernel:
@@ -163,7 +150,6 @@ class CompressedKernel:
     self._scales = scales
     self._family: Optional[kernel_family.KernelFamily] = None
     self._factors: Optional[jax.Array] = None
-    self._initial: Optional[jax.Array] = None
     self._latest: Optional[tuple[Any, np.ndarray]] = None
 
   @property
@@ -213,29 +199,22 @@ class CompressedKernel:
     return samples * self._evaluator.locations
 
   def factors(self,
-              report: Callable[[int], None] = lambda _: None) -> jax.Array:
+              report: Callable[[float], None] = lambda _: None) -> jax.Array:
     """`[n, R * n]`, the matrices :math:`K_r` on the training data.
 
     Args:
       report: called with the number of matrices computed so far.
     """
     if self._factors is None:
-      initial, times = self.initial, self.family.tau + self._start
-      # The first pair of times is that of `initial`.
-      out = _with_room(initial, len(times))
-      for r, tau in enumerate(times[1:], 1):
-        out = _insert(out, self._evaluator.train_train(self.get, *tau), r)
-        report(r + 1)
-      self._factors = out
+      self._factors = self._evaluator.train_train(
+          self.get, self.family.tau + self._start, report)
     return self._factors
 
-  @property
+  @functools.cached_property
   def initial(self) -> jax.Array:
     """`[n, n]`, the kernel at the first times."""
-    if self._initial is None:
-      self._initial = self._evaluator.train_train(self.get, self._start,
-                                                  self._start)
-    return self._initial
+    return self._evaluator.train_train(self.get,
+                                       np.full((1, 2), self._start))
 
   def test_factors(self, x_test: PyTree, swap: bool = False,
                    **kwargs: Any) -> jax.Array:
@@ -247,9 +226,8 @@ class CompressedKernel:
       **kwargs: of test inputs.
     """
     order = slice(None, None, -1 if swap else None)
-    return jnp.concatenate([
-        self._evaluator.test_train(x_test, self.get, *tau[order], **kwargs)
-        for tau in self.family.tau + self._start], 1)
+    return self._evaluator.test_train(
+        x_test, self.get, self.family.tau[:, order] + self._start, **kwargs)
 
   def tighten(self, factor: float) -> None:
     """Fits again, with an error smaller than now by a factor."""

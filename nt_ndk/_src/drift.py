@@ -96,9 +96,10 @@ class Drift:
     """Kernels of predictions at `time` and training outputs at `rows.times`."""
     out = []
     for get in ('ndk', 'nngp'):
-      values = [np.asarray(self._evaluator.test_train(
-          x, get, time, s, **kwargs), float).T for s in rows.times]
-      out.append(rows.basis.rotate(np.stack(values, 1)))
+      values = np.asarray(self._evaluator.test_train(x, get, np.stack(
+          [np.full_like(rows.times, time), rows.times], 1), **kwargs), float)
+      values = values.reshape((len(values), len(rows.times), -1))
+      out.append(rows.basis.rotate(np.ascontiguousarray(values.T)))
     return out
 
   def _at(self, time, lag, rows, x_test, prior, scale, kwargs):

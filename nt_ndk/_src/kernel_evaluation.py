@@ -3,7 +3,7 @@
 """Evaluates a network's kernel function on all data or on a sample."""
 
 import functools
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,12 @@ from nt_ndk._src.typing import PyTree
 
 # Bytes that the covariances of one evaluation on a sample may take.
 _SAMPLE_BYTES = 2**26
+# Kernels of a few samples with all others, at all times, are computed together,
+# so that products of inputs are shared and intermediate results stay in a
+# cache: a number of samples, or what that cache takes, but no more bytes.
+_TILE_ROWS = 64
+_CACHE_BYTES = 2**24
+_TILE_BYTES = 2**28
 # Numbers of times of one evaluation on a sample: for each there is a program,
 # so that the largest two that there is room for are used.
 _SAMPLE_TIMES = 512, 32, 8
@@ -34,6 +40,27 @@ def to_matrix(kernel: jax.Array) -> jax.Array:
 def _compiled(kernel_fn):
   return jax.jit(kernel_fn, static_argnames=('get', 'diagonal_batch',
                                              'diagonal_spatial'))
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled_tile(kernel_fn, get, static_kwargs, size):
+  """Kernels of a few samples with all others at all pairs of times."""
+
+  def tile(out, first, second, times, start):
+    """Puts them in their place, in rows from that of the sample `start`."""
+    x1, arrays1 = jax.tree_util.tree_map(
+        lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), first)
+    x2, arrays2 = second
+    kwargs = {name: (v, arrays2[name]) for name, v in arrays1.items()}
+    kernels = jax.vmap(lambda tau1, tau2: to_matrix(kernel_fn(
+        x1, x2, get, diffusion_time=(tau1, tau2), **kwargs,
+        **dict(static_kwargs))), out_axes=1)(*times)
+    rows = len(kernels)
+    return jax.lax.dynamic_update_slice(
+        out, kernels.reshape((rows, -1)).astype(out.dtype),
+        (start * (rows // size), 0))
+
+  return jax.jit(tile, donate_argnums=0)
 
 
 @functools.lru_cache(maxsize=16)
@@ -64,6 +91,27 @@ def _compiled_on_itself(kernel_fn, get, static_kwargs, batch_size):
 
   return jax.jit(lambda x, arrays, tau: jax.lax.map(
       lambda sample: on_one(sample, tau), (x, arrays), batch_size=batch_size))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _with_room(matrix, count):
+  """A matrix with zeros in place of as many in all beside it."""
+  return jnp.pad(matrix, ((0, 0), (0, (count - 1) * matrix.shape[1])))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _insert(matrices, matrix, index):
+  """Puts a matrix in its place, without a copy of the others."""
+  return jax.lax.dynamic_update_slice(matrices, matrix,
+                                      (0, index * matrix.shape[1]))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _insert_blocks(matrices, blocks, index):
+  """Puts blocks `[n, a, a]` on the diagonal of one of several matrices."""
+  rows = jnp.arange(len(matrices)).reshape(blocks.shape[:2])
+  columns = index * len(matrices) + rows
+  return matrices.at[rows[:, :, None], columns[:, None]].set(blocks)
 
 
 @jax.jit
@@ -164,13 +212,15 @@ class KernelEvaluator:
     self.arrays = {k: v[0] for k, v in kwargs.items() if _is_pair(v)}
     self.spread = Spread(length(x_train))
     self.evaluations = 0
-    pixels = np.prod(jax.tree_util.tree_leaves(x_train)[0].shape[1:-1],
-                     dtype=float)
-    self._room = int(np.clip(_SAMPLE_BYTES / (8 * pixels**2), 16, 2**14))
+    # Of a covariance of two inputs, with all pairs of pixels.
+    self._bytes = 8 * np.prod(jax.tree_util.tree_leaves(x_train)[0].shape[1:-1],
+                              dtype=float)**2
+    self._room = int(np.clip(_SAMPLE_BYTES / self._bytes, 16, 2**14))
 
     # Samples need no splitting: they go to the network's own kernel function.
     sample_fn = getattr(kernel_fn, 'two_time_kernel_fn', kernel_fn)
     static = tuple((k, v) for k, v in kwargs.items() if not _is_pair(v))
+    self._tile = lambda get, size: _compiled_tile(kernel_fn, get, static, size)
     self._on_pairs = lambda get: _compiled_on_pairs(sample_fn, get, static)
     self._on_itself = lambda get: _compiled_on_itself(sample_fn, get, static,
                                                       self._room)
@@ -201,20 +251,64 @@ class KernelEvaluator:
     kernel = self._kernel_fn(x1, x2, get, diffusion_time=times, **kwargs)
     return self.spread(to_matrix(kernel))
 
-  def train_train(self, get: str, tau1: float, tau2: float) -> jax.Array:
-    """Kernel of all training data, as a matrix.
+  def _side_by_side(self, x1: PyTree, x2: PyTree, get: str, tau: np.ndarray,
+                    kwargs: dict[str, Any], itself: bool = False,
+                    report: Callable[[float], None] = lambda _: None
+                    ) -> jax.Array:
+    """Kernels at pairs of times `[Q, 2]`, `[n1, Q * n2]`.
 
     Some networks, such as those with ReLU, amplify rounding errors of samples
-    with themselves at equal times to their square root. These kernels are found
-    one by one, so that they do not depend on batches and devices.
+    with themselves at equal times to their square root. For all training data
+    these kernels are found one by one (`itself`), so that they do not depend on
+    batches and devices.
     """
-    self.evaluations += 1
+    tau = np.asarray(tau, jax.dtypes.canonicalize_dtype(jnp.float64))
+    count, n1, n2 = len(tau), length(x1), length(x2)
+    equal = itself & (tau[:, 0] == tau[:, 1])
+    blocks = lambda q: self._on_itself(get)(x1, self.arrays, tau[q, 0])
+    row_bytes = self._bytes * n2 * count
+    rows = int(min(n1, max(_TILE_ROWS, _CACHE_BYTES / row_bytes),
+                   _TILE_BYTES / row_bytes))
+    if (not self._pure or self.spread.count > 1 or
+        rows < min(n1, _TILE_ROWS // 4)):
+      for q, times in enumerate(tau):
+        kernel = self._evaluate(x1, x2, get, *times, kwargs)
+        if equal[q]:
+          kernel = self.spread(_with_diagonal_blocks(kernel, self.spread(
+              blocks(q))))
+        out = _insert(out, kernel, q) if q else _with_room(kernel, count)
+        report(q + 1)
+      return out
+
+    first, second = jax.tree_util.tree_map(jnp.asarray, tuple(
+        (x, {k: v[i] for k, v in kwargs.items() if _is_pair(v)})
+        for i, x in enumerate((x1, x2))))
+    out = jnp.zeros((n1 * self.locations, count * n2 * self.locations),
+                    tau.dtype)
+    for start in range(0, n1, rows):
+      out = self._tile(get, rows)(out, first, second, tuple(tau.T),
+                                  min(start, n1 - rows))
+      report(count * min(start + rows, n1) / n1)
+    for q in np.flatnonzero(equal):
+      out = _insert_blocks(out, blocks(q), q)
+    return out
+
+  def train_train(self, get: str, tau: np.ndarray,
+                  report: Callable[[float], None] = lambda _: None
+                  ) -> jax.Array:
+    """Kernels of all training data at pairs of times, side by side.
+
+    Args:
+      get: `"ndk"` or `"nngp"`.
+      tau: `[Q, 2]`, pairs of times.
+      report: called with the number of kernels computed so far.
+
+    Returns:
+      `[n, Q * n]`.
+    """
+    self.evaluations += len(tau)
     x = self.x_train
-    kernel = self._evaluate(x, x, get, tau1, tau2, self._kwargs)
-    if tau1 != tau2:
-      return kernel
-    blocks = self._on_itself(get)(x, self.arrays, tau1)
-    return self.spread(_with_diagonal_blocks(kernel, self.spread(blocks)))
+    return self._side_by_side(x, x, get, tau, self._kwargs, True, report)
 
   def _test_kwargs(self, second: bool,
                    test_kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -225,11 +319,15 @@ class KernelEvaluator:
       kwargs[name] = value
     return kwargs
 
-  def test_train(self, x_test: PyTree, get: str, tau1: float, tau2: float,
+  def test_train(self, x_test: PyTree, get: str, tau: np.ndarray,
                  **test_kwargs: Any) -> jax.Array:
-    """Kernel of test inputs at `tau1` and training data at `tau2`."""
-    return self._evaluate(x_test, self.x_train, get, tau1, tau2,
-                          self._test_kwargs(False, test_kwargs))
+    """Kernels of test inputs and training data at pairs of times `[Q, 2]`.
+
+    Returns:
+      `[m, Q * n]`, side by side.
+    """
+    return self._side_by_side(x_test, self.x_train, get, tau,
+                              self._test_kwargs(False, test_kwargs))
 
   def test_test(self, x_test: PyTree, get: str, tau1: float, tau2: float,
                 **test_kwargs: Any) -> jax.Array:

@@ -282,7 +282,7 @@ def markov_proximal_mse_ensemble(
   def phases() -> Phases:
     """Times that separate the phases of learning."""
     scales = problem.ndk.scales
-    ntk = problem.evaluator.train_train('ndk', 0., 0.)
+    ntk = problem.ndk.initial
     return Phases(start=.1 * temperature / float(jnp.linalg.norm(ntk)) / rate,
                   diffusive=scales.lag / rate,
                   equilibrium=fluctuations.end / rate)

@@ -191,7 +191,7 @@ class Problem:
   def prior_kernel(self) -> jax.Array:
     """Covariance of the training outputs under the prior."""
     return self.timed('kernels', lambda: self.evaluator.train_train(
-        'nngp', self.late, self.late))
+        'nngp', np.full((1, 2), self.late)))
 
   @functools.cached_property
   def _posterior(self):
@@ -251,7 +251,8 @@ class Problem:
     x = self.x_train if x_test is None else x_test
     kernel = (self.prior_kernel if x_test is None and evaluator is
               self.evaluator else
-              evaluator.test_train(x, 'nngp', tau, train_tau, **kwargs))
+              evaluator.test_train(x, 'nngp', np.array([[tau, train_tau]]),
+                                   **kwargs))
     mean = infer(get='nngp', k_test_train=kernel)
     if not compute_cov:
       return mean, None

@@ -108,7 +108,8 @@ class Trajectory:
     problem = self._problem
     family = problem.ndk.family
     size = lambda tau: family.size(tau) / family.size(0.)
-    largest = float(np.max(np.diagonal(problem.ndk.initial)))
+    # The first kernel is that of the beginning.
+    largest = float(jnp.max(jnp.diagonal(problem.factors(problem.ndk))))
     total = solver.total(size) * np.max(size(solver.ends)) * largest
     total *= np.sqrt(min(1., FEW / len(problem.y)))
     return 1 + total / problem.y_scale

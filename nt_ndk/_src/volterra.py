@@ -17,11 +17,12 @@ many decades, and Radau IIA damps the fast ones (stiff accuracy).
    collocation polynomials in the variable :math:`u` with
    :math:`\tau - \tau' = w \sinh^2 u`, which removes a square-root cusp at
    :math:`\tau' = \tau`; farther away in :math:`\tau'` itself.
-*  The past enters through :math:`R` vectors, so that a panel costs a few
-   products with the :math:`K_r`, and memory is that of the :math:`K_r`.
+*  The past enters through the products :math:`K_r \rho` at all points, which
+   are kept, so that neither it nor any guess made of it costs a product.
 *  The equations of a panel are solved by conjugate residuals (GCR),
    preconditioned by those in which the :math:`K_r` are diagonal in the
-   eigenbasis of one equal-time kernel.
+   eigenbasis of one equal-time kernel, from the combination of the points
+   before it that solves them best. Each iteration reads the :math:`K_r` once.
 """
 
 import functools
@@ -36,7 +37,12 @@ from nt_ndk._src import quadrature
 from nt_ndk._src.typing import Numbers
 
 _MAX_ITERATIONS = 60
+_MAX_DIRECTIONS = 8
+# Iterations after which other modes are worth their cost.
+_MANY_ITERATIONS = 18
 _MAX_PANELS = 4000
+# About as many samples tell how to continue what is known.
+_GUESS_FROM = 256
 # About as many eigenvectors the preconditioner treats one by one.
 _PROBES = 96
 # Fraction of the largest time whose modes are those to begin with.
@@ -67,17 +73,25 @@ def _rms(x):
   return jnp.sqrt(jnp.max(jnp.mean(x**2, (0, 2))))
 
 
-def _matrices_times(factors, vectors):
-  """`sum_r K_r v_r`; factors `[m, R * n]`, vectors `[R, n, s, k]`."""
-  rank, n, s, k = vectors.shape
-  out = factors @ vectors.reshape((rank * n, s * k))
-  return out.reshape((-1, s, k))
+def _images(factors, x):
+  """`K_r x`, `[m, k, R, s]`; factors `[m, R * n]`, x `[n, s, k]`."""
+  out = factors.reshape((-1, len(x))) @ x.reshape((len(x), -1))
+  return jnp.moveaxis(out.reshape((len(factors), -1) + x.shape[1:]), -1, 1)
 
 
-@jax.jit
-def _memory(weights, rho):
-  """Weighted sums over all past points, `[R, n, s, k]`."""
-  return jnp.einsum('rij,jnk->rnik', weights, rho)
+def _weigh(weights, images):
+  """Sums over matrices and points, `[m, i, k]`; weights `[R, i, j]`."""
+  weights = jnp.moveaxis(weights, 1, -1).reshape((-1, weights.shape[1]))
+  out = images.reshape((-1, len(weights))) @ weights
+  return jnp.moveaxis(out.reshape(images.shape[:2] + (-1,)), 1, -1)
+
+
+@functools.partial(jax.jit, static_argnames='room')
+def _start(factors, y, room):
+  """Values, and images of these, at time 0 and room for as many in all."""
+  rho = jnp.zeros((room,) + y.shape, y.dtype).at[0].set(y)
+  images = _images(factors, y[:, None])
+  return rho, jnp.pad(images, ((0, 0), (0, 0), (0, 0), (0, room - 1)))
 
 
 class _Modes(NamedTuple):
@@ -95,19 +109,18 @@ class _Modes(NamedTuple):
   tau: float
 
 
-@jax.jit
-def _decompose(factors, phi):
+@functools.partial(jax.jit, static_argnames='dtype')
+def _decompose(factors, phi, dtype):
   n = len(factors)
   matrices = factors.reshape((n, -1, n))
   mean = sum(p * matrices[:, r] for r, p in enumerate(phi))
   mean = (mean + mean.T) / 2
-  evals, evecs = jnp.linalg.eigh(mean)
+  evals, evecs = jnp.linalg.eigh(mean.astype(dtype))
   some = n - np.unique(np.geomspace(1, n, _PROBES).astype(int))[::-1]
-  probes = evecs[:, some]
-  diagonals = jnp.einsum(
-      'ni,nri->ri', probes,
-      (factors.reshape((-1, n)) @ probes).reshape((n, -1, len(some))))
-  info = jnp.finfo(evals.dtype)
+  probes = evecs[:, some].astype(mean.dtype)
+  diagonals = jnp.einsum('ni,nri->ri', probes,
+                         _images(factors, probes[..., None])[:, 0])
+  info = jnp.finfo(dtype)
   evals = jnp.maximum(evals, info.eps * evals[-1] + info.tiny)
   relative = jax.vmap(lambda d: jnp.interp(jnp.arange(n), some, d))(
       diagonals / evals[some])
@@ -119,81 +132,127 @@ class _Panel(NamedTuple):
 
   Attributes:
     x: `[n, s, k]`, values at the points.
+    images: `[n, k, R, s]`, of these.
     iterations: that it took.
     left: size of what is left of the equations.
     jump: difference from the solution at the beginning, or what that integrates
       to, if that is larger.
   """
   x: jax.Array
+  images: jax.Array
   iterations: jax.Array
   left: jax.Array
   jump: jax.Array
 
 
+def _guess(right, inner, rho, images):
+  """Combination of earlier values that solves the equations of samples best.
+
+  Args:
+    right: `[n, s, k]`, right-hand side.
+    inner: `[R, s, s]`, weights of the points of the panel.
+    rho: `[g, n, k]`, earlier values.
+    images: `[n, k, R, g]`, of these.
+
+  Returns:
+    `[g, s]`.
+  """
+  points, stages = len(rho), right.shape[1]
+  columns = jnp.einsum('rij,nkrg->nikgj', inner, images)
+  columns += jnp.einsum('gnk,ij->nikgj', rho, jnp.eye(stages, dtype=rho.dtype))
+  columns = jnp.concatenate([columns.reshape((right.size, points * stages)),
+                             right.reshape((-1, 1))], 1)
+  products = columns.T @ columns
+  size = jnp.sqrt(jnp.diagonal(products))
+  size = jnp.where(size > 0, size, 1.)
+  products /= size[:, None] * size
+  # Values are nearly dependent: small coefficients are as good as exact ones.
+  little = 1e3 * jnp.finfo(products.dtype).eps * jnp.eye(len(products) - 1)
+  out = jax.scipy.linalg.solve(
+      products[:-1, :-1] + little.astype(products.dtype), products[:-1, -1],
+      assume_a='pos')
+  return (size[-1] * out / size[:-1]).reshape((points, stages))
+
+
 @functools.partial(jax.jit, static_argnames='max_iterations')
-def _solve_panel(factors, y, last, memory, inner, evecs, inverse, at_start,
-                 strength, tol, max_iterations):
+def _solve_panel(factors, y, rho, images, count, past, inner, evecs, inverse,
+                 at_start, smoothing, tol, max_iterations):
   """Solves the equations of a panel by conjugate residuals.
 
   Args:
     factors: `[n, R * n]`.
     y: `[n, k]`.
-    last: `[n, k]`, solution at the beginning.
-    memory: `[R, n, s, k]`, integrals over the past.
+    rho: `[points, n, k]`, values at time 0 and at all earlier points.
+    images: `[n, k, R, points]`, of these.
+    count: number of points, without the room for more.
+    past: `[R, s, points]`, weights of these.
     inner: `[R, s, s]`, weights of the points of the panel.
     evecs: `[n, n]`, modes of the preconditioner, in columns.
     inverse: `[n, s, s]`, of what the equations are for each mode.
     at_start: `[s]`, polynomials at the beginning.
-    strength: `[n]`, integral of a jump over the panel, for each mode.
+    smoothing: fraction of a jump at the beginning that lasts over the panel.
     tol: absolute tolerance.
     max_iterations: of conjugate residuals.
 
   Returns:
     A `_Panel`.
   """
-  product = lambda matrix, x: (matrix @ x.reshape((len(x), -1))).reshape(
-      x.shape)
-
-  def apply(x, memory=0.):
-    vectors = memory + jnp.einsum('rij,njk->rnik', inner, x)
-    return x + _matrices_times(factors, vectors)
+  product = lambda matrix, x: (
+      matrix @ x.reshape((len(x), -1)).astype(matrix.dtype)).reshape(
+          x.shape).astype(x.dtype)
 
   def precondition(residual):
     z = product(evecs.T, residual)
     return product(evecs, jnp.sum(inverse[..., None] * z[:, None], 2))
 
   def unsolved(state):
-    i, _, residual, z, *_ = state
+    i, (*_, residual), z, _ = state
     return (i < max_iterations) & (jnp.maximum(_rms(z), _rms(residual)) > tol)
 
   def iterate(state):
-    i, x, residual, z, directions, images = state
+    i, (x, x_images, residual), z, directions = state
+    z_images = _images(factors, z)
 
-    def orthogonalize(j, zq):
-      z, q = zq
-      overlap = jnp.vdot(images[j], q)
-      return z - overlap * directions[j], q - overlap * images[j]
+    def orthogonalize(j, new):
+      old = tuple(a[j] for a in directions)
+      overlap = jnp.vdot(old[-1], new[-1])
+      return tuple(a - overlap * b for a, b in zip(new, old))
 
-    z, q = jax.lax.fori_loop(0, i, orthogonalize, (z, apply(z)))
-    norm = jnp.linalg.norm(q)
-    z, q = z / norm, q / norm
-    size = jnp.vdot(q, residual)
-    residual = residual - size * q
-    return (i + 1, x + size * z, residual, precondition(residual),
-            directions.at[i].set(z), images.at[i].set(q))
+    new = jax.lax.fori_loop(0, jnp.minimum(i, _MAX_DIRECTIONS), orthogonalize,
+                            (z, z_images, z + _weigh(inner, z_images)))
+    norm = jnp.linalg.norm(new[-1])
+    new = tuple(a / norm for a in new)
+    size = jnp.vdot(new[-1], residual)
+    residual = residual - size * new[-1]
+    directions = tuple(a.at[i % _MAX_DIRECTIONS].set(b)
+                       for a, b in zip(directions, new))
+    return (i + 1, (x + size * new[0], x_images + size * new[1], residual),
+            precondition(residual), directions)
 
-  x = jnp.broadcast_to(last[:, None], last.shape[:1] + inner.shape[1:2] +
-                       last.shape[1:])
-  residual = y[:, None] - apply(x, memory)
-  none = jnp.zeros((max_iterations,) + x.shape, x.dtype)
-  start = jnp.int32(0), x, residual, precondition(residual), none, none
-  i, x, residual, z, *_ = jax.lax.while_loop(unsolved, iterate, start)
-  x = x + z
-  jump = last - jnp.tensordot(x, at_start, ((1,), (0,)))
+  right = y[:, None] - _weigh(past, images)
+  points = min(len(at_start) + 1, len(rho))
+  start = jnp.maximum(count - points, 0)
+  rho_ = jax.lax.dynamic_slice_in_dim(rho, start, points)
+  images_ = jax.lax.dynamic_slice_in_dim(images, start, points, 3)
+  some = slice(None, None, -(-len(y) // _GUESS_FROM))
+  guess = _guess(right[some], inner, rho_[:, some], images_[some])
+  x = jnp.einsum('gi,gnk->nik', guess, rho_)
+  # Those of a combination would add up rounding errors from panel to panel.
+  x_images = _images(factors, x)
+  residual = right - x - _weigh(inner, x_images)
+  none = tuple(jnp.zeros((_MAX_DIRECTIONS,) + a.shape, a.dtype)
+               for a in (x, x_images, residual))
+  i, (x, x_images, residual), *_ = jax.lax.while_loop(
+      unsolved, iterate, (jnp.int32(0), (x, x_images, residual),
+                          precondition(residual), none))
+  jump, jump_images = (
+      a - b @ at_start for a, b in (
+          (rho[count - 1], jnp.moveaxis(x, 1, -1)),
+          (jax.lax.dynamic_index_in_dim(images, count - 1, 3, False), x_images)))
   # Integrated over the panel, where the polynomial is better than here.
-  integral = evecs @ (strength[:, None] * (evecs.T @ jump))
-  return _Panel(x, i, _rms(residual), jnp.maximum(_rms(jump[:, None]),
-                                                  _rms(integral[:, None])))
+  integral = smoothing * jump_images @ jnp.sum(inner[:, -1], -1)
+  return _Panel(x, x_images, i, _rms(residual), jnp.maximum(
+      _rms(jump[:, None]), _rms(integral[:, None])))
 
 
 @jax.jit
@@ -204,17 +263,19 @@ def _distance(x, limit, integral, gamma):
   return jnp.maximum(_rms(x), gamma * _rms(change))
 
 
-@jax.jit
-def _append(rho, x, start):
-  """Puts values in their place, and returns the last one too."""
+@functools.partial(jax.jit, donate_argnums=(0, 1))
+def _append(rho, images, x, x_images, start):
+  """Puts values and images of a panel in their places."""
   return (jax.lax.dynamic_update_slice(rho, jnp.moveaxis(x, 1, 0),
-                                       (start, 0, 0)), x[:, -1])
+                                       (start, 0, 0)),
+          jax.lax.dynamic_update_slice(images, x_images, (0, 0, 0, start)))
 
 
 @jax.jit
 def _integrals(factors, weights, rho):
-  """At the points of a panel, `[s, m, k]`."""
-  return jnp.moveaxis(_matrices_times(factors, _memory(weights, rho)), 1, 0)
+  """At all points, `[points, m, k]`."""
+  images = _images(factors, jnp.moveaxis(rho, 0, 1))
+  return jnp.moveaxis(_weigh(weights, images), 1, 0)
 
 
 @jax.jit
@@ -275,8 +336,9 @@ class VolterraSolver:
     self._collocation = quadrature.Collocation.radau(stages)
     self._scale = max(float(np.sqrt(np.mean(np.square(y)))), 1e-300)
 
-    n, k = y.shape
-    self._rho, self._last = jnp.zeros((64 * stages, n, k), y.dtype), y
+    self._modes: Optional[_Modes] = None
+    # Values at time 0 and at all points, and their images; room for more.
+    self._rho, self._images = _start(factors, y, 64 * stages)
     self._points = np.zeros(0)
     # Of each panel: [R, stages, points so far].
     self._weights: list[np.ndarray] = []
@@ -338,15 +400,14 @@ class VolterraSolver:
 
   # One panel.
 
-  def _refresh_modes(self, tau: float) -> None:
+  def _refresh_modes(self, tau: float, dtype: jnp.dtype) -> None:
     phi = np.asarray(self._kernel.phi(tau, tau), self._y.dtype)
-    evecs, diagonals = _decompose(self._factors, phi)
+    evecs, diagonals = _decompose(self._factors, phi, dtype)
     self._modes = _Modes(evecs, np.asarray(diagonals, float), tau)
     self.stats['eigendecompositions'] += 1
 
-  def _try_panel(
-      self, step: float) -> tuple[np.ndarray, np.ndarray, jax.Array, float]:
-    """Solves a panel and estimates its error.
+  def _try_panel(self, step: float) -> tuple[np.ndarray, np.ndarray, _Panel]:
+    """Times, weights and solution of a panel.
 
     The polynomial of a panel does not see the solution at its beginning; the
     jump there is the error of the polynomial, the largest in the panel.
@@ -355,26 +416,28 @@ class VolterraSolver:
     # Equations of each mode.
     matrices = np.einsum('rn,rij->nij', self._modes.diagonals, inner)
     inverse = np.linalg.inv(np.eye(len(tau)) + matrices)
-    strength = self._collocation.smoothing * np.abs(np.sum(matrices[:, -1], -1))
     dtype = self._y.dtype
     tol = max(2e-2 * self._rtol, 4 * float(np.finfo(dtype).eps)) * self._scale
     panel = _solve_panel(
-        self._factors, self._y, self._last, _memory(self._pad(past), self._rho),
-        inner.astype(dtype), self._modes.evecs, inverse.astype(dtype),
-        self._collocation.lagrange(0.).astype(dtype), strength.astype(dtype),
-        dtype.type(tol), _MAX_ITERATIONS)
+        self._factors, self._y, self._rho, self._images, 1 + len(self._points),
+        self._pad(past), inner.astype(dtype), self._modes.evecs,
+        inverse.astype(dtype), self._collocation.lagrange(0.).astype(dtype),
+        dtype.type(self._collocation.smoothing), dtype.type(tol),
+        _MAX_ITERATIONS)
     self.stats['products'] += 1 + int(panel.iterations)
-    if panel.iterations >= 18 and self._modes.tau < self.ends[-1]:
-      self._refresh_modes(self.ends[-1])
-    # Equations that were not solved count as an error.
-    error = np.maximum(panel.jump, panel.left) / self._scale
-    return tau, np.concatenate([past, inner], -1), panel.x, float(error)
+    if panel.iterations >= _MANY_ITERATIONS and (
+        self._modes.tau < self.ends[-1] or self._modes.evecs.dtype != dtype):
+      self._refresh_modes(max(self._modes.tau, self.ends[-1]), dtype)
+    return tau, np.concatenate([past, inner], -1), panel
 
-  def _accept(self, tau, weights, x, error):
+  def _accept(self, tau, weights, panel, error):
     stages = len(tau)
-    if len(self._points) + stages > len(self._rho):
-      self._rho = jnp.concatenate([self._rho, jnp.zeros_like(self._rho)])
-    self._rho, self._last = _append(self._rho, x, len(self._points))
+    if 1 + len(self._points) + stages > len(self._rho):
+      self._rho, self._images = (
+          jnp.concatenate([a, jnp.zeros_like(a)], axis)
+          for a, axis in ((self._rho, 0), (self._images, 3)))
+    self._rho, self._images = _append(self._rho, self._images, panel.x,
+                                      panel.images, 1 + len(self._points))
     start = self.ends[-1]
     gauss = start + (tau[-1] - start) * self._collocation.gauss
     at_gauss = self._kernel.at_earlier(gauss)
@@ -404,7 +467,8 @@ class VolterraSolver:
     while tau - self.ends[-1] > 1e-9 * tau and not self.settled:
       if self._step is None:
         # Modes couple most when they begin to diffuse.
-        self._refresh_modes(_MODES_FROM * self._kernel.tau_max)
+        # Single precision will do: they only precondition.
+        self._refresh_modes(_MODES_FROM * self._kernel.tau_max, jnp.float32)
         fastest = self._gamma * np.max(
             self._kernel.phi(0., 0.) @ self._modes.diagonals)
         self._step = .3 / fastest if fastest > 0 else self._kernel.tau_max
@@ -413,7 +477,10 @@ class VolterraSolver:
       if self._fixed_step is not None:
         step = self._fixed_step
       step = min(step, self._kernel.tau_max - start)
-      points, weights, x, error = self._try_panel(step)
+      points, weights, panel = self._try_panel(step)
+      # What is left of the equations is an error throughout the panel, of which
+      # a jump at the beginning is the smaller part.
+      error = max(float(panel.jump), 4 * float(panel.left)) / self._scale
       if not np.isfinite(error):
         raise ArithmeticError(
             f'The solution is not finite at diffusion time {start + step:.3e}.')
@@ -431,12 +498,13 @@ class VolterraSolver:
         raise ArithmeticError(
             f'Diffusion time {tau:.3e} is out of reach: {_MAX_PANELS} steps '
             f'led to {start:.3e}. Use float64 or a larger `rtol`.')
-      self._accept(points, weights, x, error)
+      self._accept(points, weights, panel, error)
       self._step = step * min(4., factor)
       if self._limit is not None and self.ends[-1] >= self._limit_from:
         limit, integral = self._limit()
-        self.limit_error = float(_distance(x, limit, integral, np.asarray(
-            self._gamma, x.dtype))) / self._scale
+        self.limit_error = float(_distance(
+            panel.x, limit, integral,
+            np.asarray(self._gamma, limit.dtype))) / self._scale
         self.settled = self.limit_error <= self._rtol
       if progress is not None:
         progress(self.ends[-1])
@@ -446,8 +514,7 @@ class VolterraSolver:
 
   def solution(self, tau: np.ndarray) -> jax.Array:
     r""":math:`\rho` at times within the panels, `tau.shape + [n, k]`."""
-    rho = np.asarray(self._rho)[:len(self._points)]
-    return self._interpolate(np.concatenate([self._y[None], rho]), tau)
+    return self._interpolate(np.asarray(self._rho), tau)
 
   def total(self, weight: Callable[[np.ndarray], np.ndarray]) -> float:
     r""":math:`\gamma \int w(\tau) \|\rho(\tau)\| d\tau` up to now.
@@ -459,7 +526,7 @@ class VolterraSolver:
       The integral, with the root mean square over samples as norm, the largest
       over outputs.
     """
-    size = np.asarray(_sizes(self._rho))[:len(self._points)]
+    size = np.asarray(_sizes(self._rho))[1:1 + len(self._points)]
     weights = np.diff(self.ends)[:, None] * self._collocation.weights
     return float(self._gamma * np.sum(weights.ravel() * weight(self._points) *
                                       size))
@@ -474,21 +541,24 @@ class VolterraSolver:
     Returns:
       `tau.shape + [m, k]`.
     """
-    values = [np.zeros((1, len(factors)) + self._y.shape[1:])]
-    values += [np.asarray(_integrals(factors, self._pad(weights), self._rho))
-               for weights in self._weights]
-    return self._interpolate(np.concatenate(values), tau)
+    room = len(self._rho)
+    weights = np.concatenate([self._pad(w) for w in self._weights] or [
+        np.zeros((self._images.shape[2], 0, room), self._y.dtype)], 1)
+    weights = np.pad(weights, ((0, 0), (1, room - 1 - weights.shape[1]),
+                               (0, 0)))
+    return self._interpolate(
+        np.asarray(_integrals(factors, weights, self._rho)), tau)
 
   def _pad(self, weights: np.ndarray) -> np.ndarray:
-    """Weights of all points that `rho` has room for, so that shapes last."""
-    room = len(self._rho) - weights.shape[-1]
-    return np.pad(weights, ((0, 0), (0, 0), (0, room))).astype(self._y.dtype)
+    """Weights of all that there is room for, so that shapes last."""
+    room = len(self._rho) - 1 - weights.shape[-1]
+    return np.pad(weights, ((0, 0), (0, 0), (1, room))).astype(self._y.dtype)
 
   def _interpolate(self, values: np.ndarray, tau: np.ndarray) -> jax.Array:
     """Polynomials through all points of a panel and its beginning.
 
     Args:
-      values: `[1 + points, m, k]`, at time 0 and at all points.
+      values: `[1 + points, m, k]`, at time 0 and at all points, or more.
       tau: times.
 
     Returns:
