@@ -271,13 +271,17 @@ class KernelEvaluator:
                    _TILE_BYTES / row_bytes))
     if (not self._pure or self.spread.count > 1 or
         rows < min(n1, _TILE_ROWS // 4)):
-      for q, times in enumerate(tau):
-        kernel = self._evaluate(x1, x2, get, *times, kwargs)
-        if equal[q]:
-          kernel = self.spread(_with_diagonal_blocks(kernel, self.spread(
-              blocks(q))))
-        out = _insert(out, kernel, q) if q else _with_room(kernel, count)
-        report(q + 1)
+
+      def one(q):
+        kernel = self._evaluate(x1, x2, get, tau[q, 0], tau[q, 1], kwargs)
+        return self.spread(_with_diagonal_blocks(
+            kernel, self.spread(blocks(q)))) if equal[q] else kernel
+
+      out = _with_room(one(0), count)
+      for q in range(1, count):
+        report(q)
+        out = _insert(out, one(q), q)
+      report(count)
       return out
 
     first, second = jax.tree_util.tree_map(jnp.asarray, tuple(
@@ -289,8 +293,9 @@ class KernelEvaluator:
       out = self._tile(get, rows)(out, first, second, tuple(tau.T),
                                   min(start, n1 - rows))
       report(count * min(start + rows, n1) / n1)
-    for q in np.flatnonzero(equal):
-      out = _insert_blocks(out, blocks(q), q)
+    for q in range(count):
+      if equal[q]:
+        out = _insert_blocks(out, blocks(q), q)
     return out
 
   def train_train(self, get: str, tau: np.ndarray,

@@ -336,7 +336,6 @@ class VolterraSolver:
     self._collocation = quadrature.Collocation.radau(stages)
     self._scale = max(float(np.sqrt(np.mean(np.square(y)))), 1e-300)
 
-    self._modes: Optional[_Modes] = None
     # Values at time 0 and at all points, and their images; room for more.
     self._rho, self._images = _start(factors, y, 64 * stages)
     self._points = np.zeros(0)
