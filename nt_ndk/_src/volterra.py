@@ -166,8 +166,8 @@ def _guess(right, inner, rho, images):
   size = jnp.sqrt(jnp.diagonal(products))
   size = jnp.where(size > 0, size, 1.)
   products /= size[:, None] * size
-  # Values are nearly dependent: small coefficients are as good as exact ones.
-  little = 1e3 * jnp.finfo(products.dtype).eps * jnp.eye(len(products) - 1)
+  # Values are nearly dependent: coefficients must not be large.
+  little = .1 * jnp.finfo(products.dtype).eps**.5 * jnp.eye(len(products) - 1)
   out = jax.scipy.linalg.solve(
       products[:-1, :-1] + little.astype(products.dtype), products[:-1, -1],
       assume_a='pos')
@@ -477,9 +477,9 @@ class VolterraSolver:
         step = self._fixed_step
       step = min(step, self._kernel.tau_max - start)
       points, weights, panel = self._try_panel(step)
-      # What is left of the equations is an error throughout the panel, of which
-      # a jump at the beginning is the smaller part.
-      error = max(float(panel.jump), 4 * float(panel.left)) / self._scale
+      jump, left = (float(a) / self._scale for a in (panel.jump, panel.left))
+      # A shorter step is of use for equations that could not be solved only.
+      error = max(jump, left if left > .1 * tol else 0.)
       if not np.isfinite(error):
         raise ArithmeticError(
             f'The solution is not finite at diffusion time {start + step:.3e}.')
@@ -497,7 +497,8 @@ class VolterraSolver:
         raise ArithmeticError(
             f'Diffusion time {tau:.3e} is out of reach: {_MAX_PANELS} steps '
             f'led to {start:.3e}. Use float64 or a larger `rtol`.')
-      self._accept(points, weights, panel, error)
+      # What is left is an error throughout the panel, a jump at its beginning.
+      self._accept(points, weights, panel, max(error, 4 * left))
       self._step = step * min(4., factor)
       if self._limit is not None and self.ends[-1] >= self._limit_from:
         limit, integral = self._limit()
