@@ -109,19 +109,6 @@ def _take(tree: PyTree, i: np.ndarray) -> PyTree:
   return jax.tree_util.tree_map(lambda a: np.asarray(a)[i], tree)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _with_room(matrix, count):
-  """A matrix with zeros in place of as many in all beside it."""
-  return jnp.pad(matrix, ((0, 0), (0, (count - 1) * matrix.shape[1])))
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def _insert(factors, matrix, index):
-  """Puts a matrix in its place, without a copy of the others."""
-  return jax.lax.dynamic_update_slice(factors, matrix,
-                                      (0, index * matrix.shape[1]))
-
-
 class CompressedKernel:
   r"""NDK or covariance, :math:`\sum_r \varphi_r(\tau, \tau') K_r`.
 
@@ -220,21 +207,21 @@ class CompressedKernel:
       report: called with the number of matrices computed so far.
     """
     if self._factors is None:
-      initial, times = self.initial, self.family.tau + self._start
       # The first pair of times is that of `initial`.
-      out = _with_room(initial, len(times))
-      for r, tau in enumerate(times[1:], 1):
-        out = _insert(out, self._evaluator.train_train(self.get, *tau), r)
-        report(r + 1)
-      self._factors = out
+      self._factors = self._evaluator.side_by_side(
+          self.get, self.family.tau + self._start, self.initial, report)
     return self._factors
+
+  @property
+  def computed(self) -> bool:
+    """Whether `factors` are known already."""
+    return self._factors is not None
 
   @property
   def initial(self) -> jax.Array:
     """`[n, n]`, the kernel at the first times."""
     if self._initial is None:
-      self._initial = self._evaluator.train_train(self.get, self._start,
-                                                  self._start)
+      self._initial = self._evaluator.kept(self.get, self._start, self._start)
     return self._initial
 
   def test_factors(self, x_test: PyTree, swap: bool = False,

@@ -3,7 +3,7 @@
 """Evaluates a network's kernel function on all data or on a sample."""
 
 import functools
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator, Optional
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import neural_tangents as nt
 import numpy as np
 
 from nt_ndk._src import layers
+from nt_ndk._src import store as store_lib
 from nt_ndk._src.devices import Spread
 from nt_ndk._src.typing import KernelFn
 from nt_ndk._src.typing import PyTree
@@ -28,6 +29,19 @@ def to_matrix(kernel: jax.Array) -> jax.Array:
   ndim = kernel.ndim
   kernel = jnp.transpose(kernel, (*range(0, ndim, 2), *range(1, ndim, 2)))
   return kernel.reshape((int(np.prod(kernel.shape[:ndim // 2])), -1))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _with_room(matrix, count):
+  """A matrix with zeros in place of as many in all beside it."""
+  return jnp.pad(matrix, ((0, 0), (0, (count - 1) * matrix.shape[1])))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _insert(factors, matrix, index):
+  """Puts a matrix in its place, without a copy of the others."""
+  return jax.lax.dynamic_update_slice(factors, matrix,
+                                      (0, index * matrix.shape[1]))
 
 
 @functools.lru_cache(maxsize=16)
@@ -146,6 +160,7 @@ class KernelEvaluator:
   """
 
   def __init__(self, kernel_fn: KernelFn, x_train: PyTree, locations: int,
+               store: Optional[store_lib.Store] = None,
                **kwargs: Any) -> None:
     """Takes what all evaluations share.
 
@@ -153,6 +168,7 @@ class KernelEvaluator:
       kernel_fn: kernel function that takes `diffusion_time`.
       x_train: training inputs.
       locations: see above.
+      store: where matrices are kept; `None` is memory.
       **kwargs: passed to `kernel_fn`. Tuples of two arrays belong to the first
         and the second inputs.
     """
@@ -161,6 +177,7 @@ class KernelEvaluator:
     self._kernel_fn = _compiled(kernel_fn) if self._pure else kernel_fn
     self._kwargs = kwargs
     self.x_train, self.locations = x_train, locations
+    self._store = store
     self.arrays = {k: v[0] for k, v in kwargs.items() if _is_pair(v)}
     self.spread = Spread(length(x_train))
     self.evaluations = 0
@@ -178,7 +195,7 @@ class KernelEvaluator:
   def with_keywords(self, **kwargs: Any) -> 'KernelEvaluator':
     """The same with more keyword arguments."""
     return KernelEvaluator(self._stock_kernel_fn, self.x_train, self.locations,
-                           **self._kwargs, **kwargs)
+                           self._store, **self._kwargs, **kwargs)
 
   def joined(self, x: PyTree, arrays: dict[str, Any]) -> 'KernelEvaluator':
     """The same with more inputs, and what belongs to them."""
@@ -190,6 +207,12 @@ class KernelEvaluator:
 
   def _evaluate(self, x1: PyTree, x2: PyTree, get: str, tau1: ArrayLike,
                 tau2: ArrayLike, kwargs: dict[str, Any]) -> jax.Array:
+    args, kwargs = self._arguments(x1, x2, tau1, tau2, kwargs)
+    return self.spread(to_matrix(self._kernel_fn(*args, get, **kwargs)))
+
+  def _arguments(self, x1: PyTree, x2: PyTree, tau1: ArrayLike, tau2: ArrayLike,
+                 kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Inputs and keyword arguments, on all devices."""
     dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
     # One value for each sample: `nt.batch` splits these with the inputs.
     times = tuple(np.full(length(x), tau, dtype)
@@ -198,8 +221,20 @@ class KernelEvaluator:
       x1, times = self.spread(x1), (self.spread(times[0]), times[1])
       kwargs = {k: (self.spread(v[0]), v[1]) if _is_pair(v) else v
                 for k, v in kwargs.items()}
-    kernel = self._kernel_fn(x1, x2, get, diffusion_time=times, **kwargs)
-    return self.spread(to_matrix(kernel))
+    return (x1, x2), dict(diffusion_time=times, **kwargs)
+
+  def temporary_bytes(self, get: str) -> int:
+    """Memory that a train-train kernel takes while it is computed.
+
+    That of kernel functions in batches is not known; it is little.
+    """
+    if not self._pure:
+      return 0
+    x = self.x_train
+    args, kwargs = self._arguments(x, x, 0., 0., self._kwargs)
+    analysis = self._kernel_fn.lower(*args, get,
+                                     **kwargs).compile().memory_analysis()
+    return self.spread.count * getattr(analysis, 'temp_size_in_bytes', 0)
 
   def train_train(self, get: str, tau1: float, tau2: float) -> jax.Array:
     """Kernel of all training data, as a matrix.
@@ -215,6 +250,57 @@ class KernelEvaluator:
       return kernel
     blocks = self._on_itself(get)(x, self.arrays, tau1)
     return self.spread(_with_diagonal_blocks(kernel, self.spread(blocks)))
+
+  def kept(self, get: str, tau1: float, tau2: float) -> jax.Array:
+    """The same, kept in the store."""
+    if self._store is None:
+      return self.train_train(get, tau1, tau2)
+    return self._stored(get, np.array([[tau1, tau2]]),
+                        lambda _: self.train_train(get, tau1, tau2))
+
+  def side_by_side(self, get: str, tau: np.ndarray, first: jax.Array,
+                   report: Callable[[int], None]) -> jax.Array:
+    """Kernels at many pairs of times, kept in the store.
+
+    Args:
+      get: `"ndk"` or `"nngp"`.
+      tau: `[R, 2]`, pairs of times.
+      first: `[n, n]`, the first of the kernels.
+      report: called with the number of kernels that are known.
+
+    Returns:
+      `[n, R * n]`.
+    """
+    kernel = lambda r: self.train_train(get, *tau[r]) if r else first
+    if self._store is not None:
+      return self._stored(get, tau, kernel, report)
+    out = _with_room(first, len(tau))
+    for r in range(1, len(tau)):
+      out = _insert(out, kernel(r), r)
+      report(r + 1)
+    return out
+
+  def _stored(self, get: str, tau: np.ndarray,
+              kernel: Callable[[int], jax.Array],
+              report: Callable[[int], None] = lambda _: None) -> jax.Array:
+    """Kernels in the store; those that are missing are computed."""
+    assert self._store is not None
+    matrices = self._store.matrices(
+        (self.identity(get), tau), length(self.x_train) * self.locations,
+        len(tau), jax.dtypes.canonicalize_dtype(jnp.float64))
+    for r in tuple(matrices.missing):
+      matrices.put(r, kernel(r))
+      report(len(tau) - len(matrices.missing))
+    # On one CPU the file itself, not a copy.
+    return jax.device_put(self.spread(matrices.mapped()), may_alias=True)
+
+  def identity(self, get: str) -> str:
+    """Digest of all that a kernel depends on but times: program and inputs."""
+    sample = jax.tree_util.tree_map(lambda a: a[:1], self._host)
+    first, times = np.zeros(1, int), np.zeros(1)
+    program = self._on_pairs(get).lower(sample, sample, (first, first),
+                                        (times, times))
+    return store_lib.fingerprint((program.as_text(), self._host))
 
   def _test_kwargs(self, second: bool,
                    test_kwargs: dict[str, Any]) -> dict[str, Any]:
