@@ -157,6 +157,8 @@ class KernelEvaluator:
     arrays: keyword arguments that have a part for the inputs, that part.
     spread: puts the rows of matrices on several devices.
     evaluations: number of train-train kernels computed so far.
+    identity: digest of all that a kernel, `"ndk"` or `"nngp"`, depends on but
+      times.
   """
 
   def __init__(self, kernel_fn: KernelFn, x_train: PyTree, locations: int,
@@ -174,7 +176,7 @@ class KernelEvaluator:
     """
     self._pure = layers.is_pure(kernel_fn)
     self._stock_kernel_fn = kernel_fn
-    self._kernel_fn = _compiled(kernel_fn) if self._pure else kernel_fn
+    self._kernel_fn: Any = _compiled(kernel_fn) if self._pure else kernel_fn
     self._kwargs = kwargs
     self.x_train, self.locations = x_train, locations
     self._store = store
@@ -191,6 +193,7 @@ class KernelEvaluator:
     self._on_pairs = lambda get: _compiled_on_pairs(sample_fn, get, static)
     self._on_itself = lambda get: _compiled_on_itself(sample_fn, get, static,
                                                       self._room)
+    self.identity = functools.cache(self._identity)
 
   def with_keywords(self, **kwargs: Any) -> 'KernelEvaluator':
     """The same with more keyword arguments."""
@@ -294,7 +297,7 @@ class KernelEvaluator:
     # On one CPU the file itself, not a copy.
     return jax.device_put(self.spread(matrices.mapped()), may_alias=True)
 
-  def identity(self, get: str) -> str:
+  def _identity(self, get: str) -> str:
     """Digest of all that a kernel depends on but times: program and inputs."""
     sample = jax.tree_util.tree_map(lambda a: a[:1], self._host)
     first, times = np.zeros(1, int), np.zeros(1)
@@ -328,7 +331,7 @@ class KernelEvaluator:
     """Covariance of pairs of test inputs at pairs of times, see `sample`."""
     kwargs = {k: 2 * (v[0],) if _is_pair(v) else v for k, v in
               self._test_kwargs(True, test_kwargs).items()}
-    return KernelEvaluator(self._stock_kernel_fn, x_test, self.locations,
+    return KernelEvaluator(self._stock_kernel_fn, x_test, self.locations, None,
                            **kwargs).sample(pairs, tau, 'nngp')
 
   def variances(self, x_test: PyTree, tau: np.ndarray,

@@ -150,13 +150,14 @@ class Problem:
   def factors(self, kernel: CompressedKernel) -> jax.Array:
     """`[n, R * n]`, matrices of a compressed kernel on the training data."""
     rank = self.timed('compression', lambda: kernel.family.rank)
+    if kernel.computed:
+      return kernel.factors()
     matrix = len(self.y)**2 * self.dtype.itemsize
-    if not kernel.computed:
-      self.stats['planned_bytes'] = memory.check(
-          matrix, 0 if self.store else rank,
-          max(_OTHERS * matrix, 2 * matrix +
-              self.evaluator.temporary_bytes(kernel.get)))
-    bar = self.bar(f'Kernels, {rank} x {matrix / 1e9:.2f} GB', rank)
+    self.stats['planned_bytes'] = memory.check(
+        matrix, 0 if self.store else rank,
+        max(_OTHERS * matrix,
+            2 * matrix + self.evaluator.temporary_bytes(kernel.get)))
+    bar = self.bar(f'Kernels, {rank} x {matrix / 1e9:.2g} GB', rank)
     out = self.timed('kernels', lambda: kernel.factors(bar.to))
     bar.close()
     return out

@@ -31,7 +31,7 @@ def fingerprint(tree: Any) -> str:
   return digest.hexdigest()
 
 
-def _write(path: str, write: Callable[[BinaryIO], None]) -> None:
+def _write(path: str, write: Callable[[BinaryIO], Any]) -> None:
   """Writes a file, which is replaced at once."""
   temporary = f'{path}.{os.getpid()}'
   with open(temporary, 'wb') as f:
