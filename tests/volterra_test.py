@@ -126,6 +126,21 @@ class VolterraTest(parameterized.TestCase):
     t = np.linspace(0., 3., 20)
     np.testing.assert_array_equal(at_once.solution(t), in_parts.solution(t))
 
+  @parameterized.parameters(0, 3, 9)
+  def test_goes_on_where_another_was_stopped(self, panels):
+    make = lambda journal: solver([.1, 1e3], 30., rtol=1e-6, journal=journal)[0]
+    records = []
+    whole = make(records)
+    whole.extend(3.)
+    self.assertGreater(len(records), 9)
+    stopped = make(records[:panels])
+    self.assertLen(stopped.ends, 1 + panels)
+    stopped.extend(3.)
+    np.testing.assert_array_equal(stopped.ends, whole.ends)
+    self.assertEqual(stopped.errors, whole.errors)
+    t = np.linspace(0., 3., 20)
+    np.testing.assert_array_equal(stopped.solution(t), whole.solution(t))
+
   def test_settles_at_its_limit(self):
     g, gamma, rtol = np.array([.1, 3.]), 1e2, 1e-6
     _, matrix, u = solver(g, gamma, rtol=rtol)

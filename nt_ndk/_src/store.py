@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results in a folder, where another process finds them.
 
-Whatever is found there was written to its end: what has no checksum, or a wrong
-one, is not there.
+Whatever is found there is whole: what has no checksum, or a wrong one, because
+the process or the machine was stopped, is not there.
 """
 
 import hashlib
@@ -36,8 +36,6 @@ def _write(path: str, write: Callable[[BinaryIO], Any]) -> None:
   temporary = f'{path}.{os.getpid()}'
   with open(temporary, 'wb') as f:
     write(f)
-    f.flush()
-    os.fsync(f.fileno())
   os.replace(temporary, path)
 
 
@@ -102,8 +100,6 @@ class Matrices:
       for i, row in enumerate(rows):
         f.seek((i * self._count + r) * width)
         f.write(row)
-      f.flush()
-      os.fsync(f.fileno())
     self._sums[str(r)] = _checksum(rows)
     _write(self._sums_path,
            lambda f: f.write(json.dumps(self._sums).encode()))
