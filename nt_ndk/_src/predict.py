@@ -121,7 +121,8 @@ def markov_proximal_mse_ensemble(
       folder in which kernel matrices and the learning trajectory are kept.
       Matrices are mapped into memory from there, rather than held in memory,
       and the same calls in another process go on where this one was stopped.
-      Of any number of problems, each finds its own results.
+      Of any number of problems, each finds its own results. `None` keeps all
+      in memory.
 
     **kernel_fn_train_train_kwargs:
       keyword arguments passed to `kernel_fn`. Tuples of two arrays belong to
@@ -362,7 +363,8 @@ def diffusive_limit_mse_ensemble(
       folder in which kernel matrices and the learning trajectory are kept.
       Matrices are mapped into memory from there, rather than held in memory,
       and the same calls in another process go on where this one was stopped.
-      Of any number of problems, each finds its own results.
+      Of any number of problems, each finds its own results. `None` keeps all
+      in memory.
 
     **kernel_fn_train_train_kwargs:
       keyword arguments passed to `kernel_fn`. Tuples of two arrays belong to
@@ -548,7 +550,8 @@ def representational_drift_mse_ensemble(
       folder in which kernel matrices and the learning trajectory are kept.
       Matrices are mapped into memory from there, rather than held in memory,
       and the same calls in another process go on where this one was stopped.
-      Of any number of problems, each finds its own results.
+      Of any number of problems, each finds its own results. `None` keeps all
+      in memory.
 
     **kernel_fn_train_train_kwargs:
       keyword arguments passed to `kernel_fn`. Tuples of two arrays belong to
