@@ -223,6 +223,8 @@ class StoreTest(parameterized.TestCase):
     else:
       os.remove(path)
     self.assertLen(list(store.Journal(journal)), 3)
+    # What follows a gap belongs to another solution than what will fill it.
+    self.assertLen(glob.glob(f'{journal}/*.npz'), 3)
     got, stats = mean(self.folder)
     np.testing.assert_array_equal(got, want)
     self.assertLen(list(store.Journal(journal)), stats['panels'])

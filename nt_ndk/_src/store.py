@@ -6,6 +6,7 @@ Whatever is found there is whole: what has no checksum, or a wrong one, because
 the process or the machine was stopped, is not there.
 """
 
+import glob
 import hashlib
 import itertools
 import json
@@ -131,10 +132,9 @@ class Journal:
       except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile):
         break
       yield record
-    for i in itertools.count(self._count):
-      if not os.path.exists(self._path(i)):
-        break
-      os.remove(self._path(i))
+    for path in glob.glob(os.path.join(glob.escape(self._folder), '*.npz')):
+      if path >= self._path(self._count):
+        os.remove(path)
 
   def append(self, record: dict[str, Any]) -> None:
     """Adds a record after those that were read."""
