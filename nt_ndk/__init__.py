@@ -32,5 +32,4 @@ from nt_ndk import monte_carlo
 from nt_ndk import nnx
 from nt_ndk import predict
 from nt_ndk import stax
-
-__version__ = '0.1.0'
+from nt_ndk._src.version import __version__

@@ -126,6 +126,33 @@ class VolterraTest(parameterized.TestCase):
     t = np.linspace(0., 3., 20)
     np.testing.assert_array_equal(at_once.solution(t), in_parts.solution(t))
 
+  @parameterized.parameters(0, 3, -2)
+  def test_goes_on_where_another_was_stopped(self, panels):
+    # One matrix gives way to another, so that there are new modes underway.
+    class Turning(Memory):
+      def phi(self, tau, tau_, at_earlier=None):
+        late = (tau / self.tau_max)**2 + 0. * tau_
+        return super().phi(tau, tau_) * np.stack([1. - late, late], -1)
+
+    rng = np.random.default_rng(0)
+    g = np.geomspace(1e-3, 1e3, 40)
+    bases = [np.linalg.qr(rng.normal(size=(40, 40)))[0] for _ in range(2)]
+    factors = jnp.asarray(np.concatenate([u * g @ u.T for u in bases], 1))
+    y = jnp.asarray(rng.normal(size=(40, 1)))
+    make = lambda journal: volterra.VolterraSolver(
+        Turning(), factors, y, 1., rtol=1e-6, journal=journal)
+    records = []
+    whole = make(records)
+    whole.extend(Memory.tau_max)
+    self.assertGreater(whole.stats['eigendecompositions'], 1)
+    stopped = make(records[:panels])
+    self.assertLen(stopped.ends, 1 + len(records[:panels]))
+    stopped.extend(Memory.tau_max)
+    np.testing.assert_array_equal(stopped.ends, whole.ends)
+    self.assertEqual(stopped.errors, whole.errors)
+    t = np.linspace(0., Memory.tau_max, 20)
+    np.testing.assert_array_equal(stopped.solution(t), whole.solution(t))
+
   def test_settles_at_its_limit(self):
     g, gamma, rtol = np.array([.1, 3.]), 1e2, 1e-6
     _, matrix, u = solver(g, gamma, rtol=rtol)

@@ -2,14 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A file from which a long computation goes on after it was killed."""
 
-import hashlib
 import os
 import time
 from typing import Any, Callable, Optional
 
 from flax import serialization
-import jax
-import numpy as np
+
+from nt_ndk._src import store
 
 # Seconds between one writing and the next.
 _EVERY = 30.
@@ -30,11 +29,7 @@ class Checkpoint:
         of another one is refused.
     """
     self._path, self._last = path, time.monotonic()
-    digest = hashlib.sha256()
-    for leaf in jax.tree_util.tree_leaves(problem):
-      leaf = np.asarray(leaf)
-      digest.update(f'{leaf.dtype} {leaf.shape} '.encode() + leaf.tobytes())
-    self._problem = digest.hexdigest()
+    self._problem = store.fingerprint(problem)
 
   def load(self) -> Optional[dict[str, Any]]:
     """What was kept last, if anything."""

@@ -210,6 +210,11 @@ class CompressedKernel:
           self.get, self.family.tau + self._start, report)
     return self._factors
 
+  @property
+  def computed(self) -> bool:
+    """Whether `factors` are known already."""
+    return self._factors is not None
+
   @functools.cached_property
   def initial(self) -> jax.Array:
     """`[n, n]`, the kernel at the first times."""

@@ -3,7 +3,7 @@
 """Evaluates a network's kernel function on all data or on a sample."""
 
 import functools
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Optional
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import neural_tangents as nt
 import numpy as np
 
 from nt_ndk._src import layers
+from nt_ndk._src import store as store_lib
 from nt_ndk._src.devices import Spread
 from nt_ndk._src.typing import KernelFn
 from nt_ndk._src.typing import PyTree
@@ -191,9 +192,12 @@ class KernelEvaluator:
     arrays: keyword arguments that have a part for the inputs, that part.
     spread: puts the rows of matrices on several devices.
     evaluations: number of train-train kernels computed so far.
+    identity: digest of all that a kernel, `"ndk"` or `"nngp"`, depends on but
+      times.
   """
 
   def __init__(self, kernel_fn: KernelFn, x_train: PyTree, locations: int,
+               store: Optional[store_lib.Store] = None,
                **kwargs: Any) -> None:
     """Takes what all evaluations share.
 
@@ -201,14 +205,16 @@ class KernelEvaluator:
       kernel_fn: kernel function that takes `diffusion_time`.
       x_train: training inputs.
       locations: see above.
+      store: where matrices are kept; `None` is memory.
       **kwargs: passed to `kernel_fn`. Tuples of two arrays belong to the first
         and the second inputs.
     """
     self._pure = layers.is_pure(kernel_fn)
     self._stock_kernel_fn = kernel_fn
-    self._kernel_fn = _compiled(kernel_fn) if self._pure else kernel_fn
+    self._kernel_fn: Any = _compiled(kernel_fn) if self._pure else kernel_fn
     self._kwargs = kwargs
     self.x_train, self.locations = x_train, locations
+    self._store = store
     self.arrays = {k: v[0] for k, v in kwargs.items() if _is_pair(v)}
     self.spread = Spread(length(x_train))
     self.evaluations = 0
@@ -224,11 +230,12 @@ class KernelEvaluator:
     self._on_pairs = lambda get: _compiled_on_pairs(sample_fn, get, static)
     self._on_itself = lambda get: _compiled_on_itself(sample_fn, get, static,
                                                       self._room)
+    self.identity = functools.cache(self._identity)
 
   def with_keywords(self, **kwargs: Any) -> 'KernelEvaluator':
     """The same with more keyword arguments."""
     return KernelEvaluator(self._stock_kernel_fn, self.x_train, self.locations,
-                           **self._kwargs, **kwargs)
+                           self._store, **self._kwargs, **kwargs)
 
   def joined(self, x: PyTree, arrays: dict[str, Any]) -> 'KernelEvaluator':
     """The same with more inputs, and what belongs to them."""
@@ -240,6 +247,12 @@ class KernelEvaluator:
 
   def _evaluate(self, x1: PyTree, x2: PyTree, get: str, tau1: ArrayLike,
                 tau2: ArrayLike, kwargs: dict[str, Any]) -> jax.Array:
+    args, kwargs = self._arguments(x1, x2, tau1, tau2, kwargs)
+    return self.spread(to_matrix(self._kernel_fn(*args, get, **kwargs)))
+
+  def _arguments(self, x1: PyTree, x2: PyTree, tau1: ArrayLike, tau2: ArrayLike,
+                 kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Inputs and keyword arguments, on all devices."""
     dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
     # One value for each sample: `nt.batch` splits these with the inputs.
     times = tuple(np.full(length(x), tau, dtype)
@@ -248,8 +261,39 @@ class KernelEvaluator:
       x1, times = self.spread(x1), (self.spread(times[0]), times[1])
       kwargs = {k: (self.spread(v[0]), v[1]) if _is_pair(v) else v
                 for k, v in kwargs.items()}
-    kernel = self._kernel_fn(x1, x2, get, diffusion_time=times, **kwargs)
-    return self.spread(to_matrix(kernel))
+    return (x1, x2), dict(diffusion_time=times, **kwargs)
+
+  def _tile_rows(self, n1: int, n2: int, count: int) -> int:
+    """Samples of a tile; 0 if kernels are computed one at a time."""
+    row_bytes = self._bytes * n2 * count
+    rows = int(min(n1, max(_TILE_ROWS, _CACHE_BYTES / row_bytes),
+                   _TILE_BYTES / row_bytes))
+    tiles = (self._pure and self.spread.count == 1 and
+             rows >= min(n1, _TILE_ROWS // 4))
+    return rows if tiles else 0
+
+  def temporary_bytes(self, get: str, count: int) -> int:
+    """Memory that train-train kernels take while they are computed.
+
+    That of kernel functions in batches is not known; it is little, as is that
+    of tiles.
+
+    Args:
+      get: `"ndk"` or `"nngp"`.
+      count: number of kernels.
+    """
+    x = self.x_train
+    n = length(x)
+    if not self._pure or self._tile_rows(n, n, self._together(count)):
+      return 0
+    args, kwargs = self._arguments(x, x, 0., 0., self._kwargs)
+    analysis = self._kernel_fn.lower(*args, get,
+                                     **kwargs).compile().memory_analysis()
+    return self.spread.count * getattr(analysis, 'temp_size_in_bytes', 0)
+
+  def _together(self, count: int) -> int:
+    """Number of kernels that are computed together; one by one in a store."""
+    return 1 if self._store else count
 
   def _side_by_side(self, x1: PyTree, x2: PyTree, get: str, tau: np.ndarray,
                     kwargs: dict[str, Any], itself: bool = False,
@@ -266,11 +310,8 @@ class KernelEvaluator:
     count, n1, n2 = len(tau), length(x1), length(x2)
     equal = itself & (tau[:, 0] == tau[:, 1])
     blocks = lambda q: self._on_itself(get)(x1, self.arrays, tau[q, 0])
-    row_bytes = self._bytes * n2 * count
-    rows = int(min(n1, max(_TILE_ROWS, _CACHE_BYTES / row_bytes),
-                   _TILE_BYTES / row_bytes))
-    if (not self._pure or self.spread.count > 1 or
-        rows < min(n1, _TILE_ROWS // 4)):
+    rows = self._tile_rows(n1, n2, count)
+    if not rows:
 
       def one(q):
         kernel = self._evaluate(x1, x2, get, tau[q, 0], tau[q, 1], kwargs)
@@ -303,17 +344,38 @@ class KernelEvaluator:
                   ) -> jax.Array:
     """Kernels of all training data at pairs of times, side by side.
 
+    Those in the store are not computed again.
+
     Args:
       get: `"ndk"` or `"nngp"`.
       tau: `[Q, 2]`, pairs of times.
-      report: called with the number of kernels computed so far.
+      report: called with the number of kernels known so far.
 
     Returns:
       `[n, Q * n]`.
     """
-    self.evaluations += len(tau)
     x = self.x_train
-    return self._side_by_side(x, x, get, tau, self._kwargs, True, report)
+    if self._store is None:
+      self.evaluations += len(tau)
+      return self._side_by_side(x, x, get, tau, self._kwargs, True, report)
+    matrices = self._store.matrices(
+        (self.identity(get), tau), length(x) * self.locations, len(tau),
+        jax.dtypes.canonicalize_dtype(jnp.float64))
+    for r in tuple(matrices.missing):
+      self.evaluations += 1
+      matrices.put(r, self._side_by_side(x, x, get, tau[[r]], self._kwargs,
+                                         True))
+      report(len(tau) - len(matrices.missing))
+    # On one CPU the file itself, not a copy.
+    return jax.device_put(self.spread(matrices.mapped()), may_alias=True)
+
+  def _identity(self, get: str) -> str:
+    """Digest of all that a kernel depends on but times: program and inputs."""
+    sample = jax.tree_util.tree_map(lambda a: a[:1], self._host)
+    first, times = np.zeros(1, int), np.zeros(1)
+    program = self._on_pairs(get).lower(sample, sample, (first, first),
+                                        (times, times))
+    return store_lib.fingerprint((program.as_text(), self._host))
 
   def _test_kwargs(self, second: bool,
                    test_kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -345,7 +407,7 @@ class KernelEvaluator:
     """Covariance of pairs of test inputs at pairs of times, see `sample`."""
     kwargs = {k: 2 * (v[0],) if _is_pair(v) else v for k, v in
               self._test_kwargs(True, test_kwargs).items()}
-    return KernelEvaluator(self._stock_kernel_fn, x_test, self.locations,
+    return KernelEvaluator(self._stock_kernel_fn, x_test, self.locations, None,
                            **kwargs).sample(pairs, tau, 'nngp')
 
   def variances(self, x_test: PyTree, tau: np.ndarray,

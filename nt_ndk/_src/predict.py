@@ -41,6 +41,7 @@ def markov_proximal_mse_ensemble(
     rtol: float = 1e-5,
     progress: bool = False,
     batch_size: int = 0,
+    store_dir: Optional[str] = None,
     **kernel_fn_train_train_kwargs: Any) -> LearningPredictFn:
   r"""Predicts an infinite ensemble under Markov proximal (Langevin) learning.
 
@@ -116,6 +117,13 @@ def markov_proximal_mse_ensemble(
       samples will do. Bounds the memory of kernel evaluations. 0 is all at
       once.
 
+    store_dir:
+      folder in which kernel matrices and the learning trajectory are kept.
+      Matrices are mapped into memory from there, rather than held in memory,
+      and the same calls in another process go on where this one was stopped.
+      Of any number of problems, each finds its own results. `None` keeps all
+      in memory.
+
     **kernel_fn_train_train_kwargs:
       keyword arguments passed to `kernel_fn`. Tuples of two arrays belong to
       the first and to the second inputs.
@@ -154,7 +162,8 @@ def markov_proximal_mse_ensemble(
   """
   arguments.check_number('learning_rate', learning_rate, 0., strict=True)
   problem = Problem(kernel_fn, x_train, y_train, temperature, trace_axes, rtol,
-                    progress, batch_size, kernel_fn_train_train_kwargs)
+                    progress, batch_size, store_dir,
+                    kernel_fn_train_train_kwargs)
   rate = temperature * learning_rate / problem.y_train.size
   trajectory = Trajectory(problem)
   fluctuations = Fluctuations(problem)
@@ -302,6 +311,7 @@ def diffusive_limit_mse_ensemble(
     rtol: float = 1e-5,
     progress: bool = False,
     batch_size: int = 0,
+    store_dir: Optional[str] = None,
     **kernel_fn_train_train_kwargs: Any) -> PredictFn:
   r"""Predicts the slow, diffusive phase of learning at vanishing temperature.
 
@@ -349,6 +359,13 @@ def diffusive_limit_mse_ensemble(
       samples will do. Bounds the memory of kernel evaluations. 0 is all at
       once.
 
+    store_dir:
+      folder in which kernel matrices and the learning trajectory are kept.
+      Matrices are mapped into memory from there, rather than held in memory,
+      and the same calls in another process go on where this one was stopped.
+      Of any number of problems, each finds its own results. `None` keeps all
+      in memory.
+
     **kernel_fn_train_train_kwargs:
       keyword arguments passed to `kernel_fn`. Tuples of two arrays belong to
       the first and to the second inputs.
@@ -379,7 +396,7 @@ def diffusive_limit_mse_ensemble(
     >>> mean, variance = predict_fn(jnp.linspace(0., 8., 30), x_test, 'diag')
   """
   problem = Problem(kernel_fn, x_train, y_train, 0., trace_axes, rtol, progress,
-                    batch_size, kernel_fn_train_train_kwargs)
+                    batch_size, store_dir, kernel_fn_train_train_kwargs)
   fluctuations = Fluctuations(problem)
   gradient_flow_fn = nt_predict.gradient_descent_mse_ensemble(
       problem.kernel_fn, x_train, problem.y_train,
@@ -462,6 +479,7 @@ def representational_drift_mse_ensemble(
     rtol: float = 1e-5,
     progress: bool = False,
     batch_size: int = 0,
+    store_dir: Optional[str] = None,
     **kernel_fn_train_train_kwargs: Any) -> PredictFn:
   r"""Predicts what a frozen readout makes of hidden weights that drift.
 
@@ -528,6 +546,13 @@ def representational_drift_mse_ensemble(
       samples will do. Bounds the memory of kernel evaluations. 0 is all at
       once.
 
+    store_dir:
+      folder in which kernel matrices and the learning trajectory are kept.
+      Matrices are mapped into memory from there, rather than held in memory,
+      and the same calls in another process go on where this one was stopped.
+      Of any number of problems, each finds its own results. `None` keeps all
+      in memory.
+
     **kernel_fn_train_train_kwargs:
       keyword arguments passed to `kernel_fn`. Tuples of two arrays belong to
       the first and to the second inputs.
@@ -563,7 +588,8 @@ def representational_drift_mse_ensemble(
   if t_freeze is not None:
     arguments.check_number('t_freeze', t_freeze, 0., strict=False)
   problem = Problem(kernel_fn, x_train, y_train, temperature, trace_axes, rtol,
-                    progress, batch_size, kernel_fn_train_train_kwargs)
+                    progress, batch_size, store_dir,
+                    kernel_fn_train_train_kwargs)
   check_readout(problem)
   rate = temperature * learning_rate / problem.y_train.size
   slow = max(problem.ndk.scales.slow, problem.nngp.scales.slow)

@@ -14,11 +14,13 @@ import numpy as np
 
 from nt_ndk._src import arguments
 from nt_ndk._src import kernel_evaluation
+from nt_ndk._src import memory
 from nt_ndk._src import progress as progress_lib
 from nt_ndk._src.compressed_kernel import CompressedKernel
 from nt_ndk._src.kernel_evaluation import KernelEvaluator
 from nt_ndk._src.kernel_evaluation import length
 from nt_ndk._src.kernel_evaluation import to_matrix
+from nt_ndk._src.store import Store
 from nt_ndk._src.typing import Axes
 from nt_ndk._src.typing import ComputeCov
 from nt_ndk._src.typing import KernelFn
@@ -29,6 +31,9 @@ _FLOAT32_RTOL = 1e-3
 _WARN = 1e-3
 # Test inputs whose joint covariance is computed if only variances are wanted.
 _BLOCK = 64
+# Matrices beside those of a kernel: that of the NTK, that under the prior,
+# eigenvectors, and what these take to be found.
+_OTHERS = 6
 # Fits of kernels to a problem, and samples whose errors add up.
 MAX_FITS = 3
 FEW = 8
@@ -61,6 +66,7 @@ class Problem:
       all others are rows.
     rtol: tolerance that can be had.
     dtype: of large arrays.
+    store: where results are kept, or `None`.
     evaluator: kernels on the training data.
     ndk, nngp: the same, compressed in time.
     late: a diffusion time at which equilibrium has long been reached.
@@ -69,7 +75,8 @@ class Problem:
 
   def __init__(self, kernel_fn: KernelFn, x_train: PyTree, y_train: jax.Array,
                temperature: float, trace_axes: Axes, rtol: float,
-               progress: bool, batch_size: int, kwargs: dict[str, Any]) -> None:
+               progress: bool, batch_size: int, store_dir: Optional[str],
+               kwargs: dict[str, Any]) -> None:
     arguments.check_number('temperature', temperature, 0., strict=False)
     arguments.check_number('rtol', rtol, 0., strict=True)
     arguments.check_keywords(kwargs)
@@ -103,12 +110,14 @@ class Problem:
     self.y_scale = max(float(np.sqrt(np.mean(np.square(self.y)))), 1e-300)
 
     self.late = float(np.sqrt(jnp.finfo(self.dtype).max))
+    self.store = None if store_dir is None else Store(store_dir)
     self.evaluator = KernelEvaluator(
-        kernel_fn, x_train, int(np.prod(self._locations)), **kwargs)
+        kernel_fn, x_train, int(np.prod(self._locations)), self.store, **kwargs)
     self.ndk, self.nngp = (CompressedKernel(self.evaluator, get, self.rtol, eps)
                            for get in ('ndk', 'nngp'))
     self.stats: dict[str, Any] = dict(
-        kernel_evaluations=0, rank=0, panels=0, estimated_error=0.,
+        kernel_evaluations=0, rank=0, panels=0, planned_bytes=0,
+        estimated_error=0.,
         estimated_covariance_error=0., seconds=dict(
             compression=0., kernels=0., solver=0., test=0., covariance=0.))
 
@@ -141,7 +150,14 @@ class Problem:
   def factors(self, kernel: CompressedKernel) -> jax.Array:
     """`[n, R * n]`, matrices of a compressed kernel on the training data."""
     rank = self.timed('compression', lambda: kernel.family.rank)
-    bar = self.bar('Kernels', rank)
+    if kernel.computed:
+      return kernel.factors()
+    matrix = len(self.y)**2 * self.dtype.itemsize
+    self.stats['planned_bytes'] = memory.check(
+        matrix, 0 if self.store else rank,
+        max(_OTHERS * matrix,
+            2 * matrix + self.evaluator.temporary_bytes(kernel.get, rank)))
+    bar = self.bar(f'Kernels, {rank} x {matrix / 1e9:.2g} GB', rank)
     out = self.timed('kernels', lambda: kernel.factors(bar.to))
     bar.close()
     return out

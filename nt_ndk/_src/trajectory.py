@@ -14,6 +14,7 @@ from nt_ndk._src.problem import FEW
 from nt_ndk._src.problem import MAX_FITS
 from nt_ndk._src.problem import Problem
 from nt_ndk._src.typing import PyTree
+from nt_ndk._src.volterra import Journal
 from nt_ndk._src.volterra import VolterraSolver
 
 
@@ -48,17 +49,29 @@ class Trajectory:
   def _prepare(self) -> VolterraSolver:
     """The solver of the kernels as they are now."""
     problem = self._problem
+    if self._fits != problem.ndk.fits:
+      self._solver = None  # And its kernels, before others take their place.
     factors = problem.factors(problem.ndk)
-    if self._solver is None or self._fits != problem.ndk.fits:
+    if self._solver is None:
       slow = problem.ndk.scales.slow
       limit = functools.cache(lambda: (
           problem.y - problem.equilibrium(None)[0], problem.prior_kernel))
       self._solver = VolterraSolver(
           problem.ndk.family, factors, problem.y, 1 / problem.temperature,
           problem.rtol, limit=limit, limit_from=.2 * slow,
-          max_step=2 * slow / np.log(1e2 / problem.rtol))
+          max_step=2 * slow / np.log(1e2 / problem.rtol),
+          journal=self._journal())
       self._fits = problem.ndk.fits
     return self._solver
+
+  def _journal(self) -> Optional[Journal]:
+    """Panels that are kept of this trajectory."""
+    problem = self._problem
+    if problem.store is None:
+      return None
+    return problem.store.journal((
+        problem.evaluator.identity('ndk'), problem.ndk.family, problem.y,
+        problem.temperature, problem.rtol))
 
   def _solve(self, tau: float) -> VolterraSolver:
     problem = self._problem

@@ -27,7 +27,7 @@ many decades, and Radau IIA damps the fast ones (stiff accuracy).
 
 import functools
 import time
-from typing import Callable, NamedTuple, Optional, Protocol
+from typing import Any, Callable, Iterator, NamedTuple, Optional, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +68,41 @@ class TimeKernel(Protocol):
     """Functions of time at `tau >= tau_`, with a trailing axis `[R]`."""
 
 
+class Journal(Protocol):
+  """Keeps what was solved for; the fields of a `Record` by their names."""
+
+  def __iter__(self) -> Iterator[dict[str, Any]]:
+    """Records so far, from the beginning."""
+
+  def append(self, record: dict[str, Any]) -> None:
+    """Keeps one more."""
+
+
+class Record(NamedTuple):
+  r"""A panel that was accepted, and how to go on after it.
+
+  Attributes:
+    points: `[s]`, times.
+    weights: `[R, s, points so far]`, of past points and its own.
+    x: `[n, s, k]`, solution.
+    images: `[n, k, R, s]`, what the :math:`K_r` make of it.
+    error: estimated error, relative to the size of `y`.
+    limit_error: distance from the limit, in the same units.
+    step: length of the next panel.
+    modes_at: time of the modes.
+    precise: whether these are in full precision.
+  """
+  points: np.ndarray
+  weights: np.ndarray
+  x: jax.Array
+  images: jax.Array
+  error: float
+  limit_error: float
+  step: float
+  modes_at: float
+  precise: bool
+
+
 def _rms(x):
   """Root mean square over samples and outputs, the largest over points."""
   return jnp.sqrt(jnp.max(jnp.mean(x**2, (0, 2))))
@@ -102,11 +137,9 @@ class _Modes(NamedTuple):
     diagonals: `[R, n]`, of all K_r in their basis. These are exact for the
       leading ones and some of the others, relative to whose eigenvalues they
       are interpolated for the rest.
-    tau: time of the kernel.
   """
   evecs: jax.Array
   diagonals: np.ndarray
-  tau: float
 
 
 @functools.partial(jax.jit, static_argnames='dtype')
@@ -307,6 +340,7 @@ class VolterraSolver:
       stages: int = 8,
       max_step: float = np.inf,
       fixed_step: Optional[float] = None,
+      journal: Optional[Journal] = None,
   ) -> None:
     r"""Prepares the solution; nothing is solved yet.
 
@@ -323,6 +357,8 @@ class VolterraSolver:
         panels is `2 * stages - 1` for a smooth kernel.
       max_step: largest length of a panel.
       fixed_step: length of all panels, without adaptation (to measure orders).
+      journal: keeps panels, and has those of an earlier solution of the same
+        equation, which is taken up where it ended.
     """
     self._kernel = kernel
     self._factors = factors
@@ -344,12 +380,19 @@ class VolterraSolver:
     self._gauss = np.zeros(0)
     self._at_gauss: Optional[np.ndarray] = None
     self._step: Optional[float] = None
+    self._modes: Optional[_Modes] = None
+    # Modes couple most when they begin to diffuse. Single precision will do in
+    # general: they only precondition.
+    self._modes_at, self._precise = _MODES_FROM * kernel.tau_max, False
     self.ends = np.zeros(1)
     self.errors: list[float] = []
     self.settled = False
     self.limit_error = np.inf
     self.stats = dict(panels=0, rejected=0, products=0, eigendecompositions=0,
                       seconds=0.)
+    self._journal = journal
+    for record in journal or ():
+      self._accept(Record(**record))
 
   # Quadrature in time.
 
@@ -399,11 +442,15 @@ class VolterraSolver:
 
   # One panel.
 
-  def _refresh_modes(self, tau: float, dtype: jnp.dtype) -> None:
-    phi = np.asarray(self._kernel.phi(tau, tau), self._y.dtype)
-    evecs, diagonals = _decompose(self._factors, phi, dtype)
-    self._modes = _Modes(evecs, np.asarray(diagonals, float), tau)
-    self.stats['eigendecompositions'] += 1
+  def _current_modes(self) -> _Modes:
+    if self._modes is None:
+      tau, dtype = self._modes_at, self._y.dtype
+      phi = np.asarray(self._kernel.phi(tau, tau), dtype)
+      evecs, diagonals = _decompose(self._factors, phi, dtype if self._precise
+                                    else jnp.float32)
+      self._modes = _Modes(evecs, np.asarray(diagonals, float))
+      self.stats['eigendecompositions'] += 1
+    return self._modes
 
   def _try_panel(self, step: float) -> tuple[np.ndarray, np.ndarray, _Panel]:
     """Times, weights and solution of a panel.
@@ -413,30 +460,32 @@ class VolterraSolver:
     """
     tau, past, inner = self._panel_weights(step)
     # Equations of each mode.
-    matrices = np.einsum('rn,rij->nij', self._modes.diagonals, inner)
+    modes = self._current_modes()
+    matrices = np.einsum('rn,rij->nij', modes.diagonals, inner)
     inverse = np.linalg.inv(np.eye(len(tau)) + matrices)
     dtype = self._y.dtype
     tol = max(2e-2 * self._rtol, 4 * float(np.finfo(dtype).eps)) * self._scale
     panel = _solve_panel(
         self._factors, self._y, self._rho, self._images, 1 + len(self._points),
-        self._pad(past), inner.astype(dtype), self._modes.evecs,
+        self._pad(past), inner.astype(dtype), modes.evecs,
         inverse.astype(dtype), self._collocation.lagrange(0.).astype(dtype),
         dtype.type(self._collocation.smoothing), dtype.type(tol),
         _MAX_ITERATIONS)
     self.stats['products'] += 1 + int(panel.iterations)
     if panel.iterations >= _MANY_ITERATIONS and (
-        self._modes.tau < self.ends[-1] or self._modes.evecs.dtype != dtype):
-      self._refresh_modes(max(self._modes.tau, self.ends[-1]), dtype)
+        self._modes_at < self.ends[-1] or not self._precise):
+      self._modes_at = max(self._modes_at, self.ends[-1])
+      self._modes, self._precise = None, True
     return tau, np.concatenate([past, inner], -1), panel
 
-  def _accept(self, tau, weights, panel, error):
-    stages = len(tau)
+  def _accept(self, record: Record) -> None:
+    tau, stages = record.points, len(record.points)
     if 1 + len(self._points) + stages > len(self._rho):
       self._rho, self._images = (
           jnp.concatenate([a, jnp.zeros_like(a)], axis)
           for a, axis in ((self._rho, 0), (self._images, 3)))
-    self._rho, self._images = _append(self._rho, self._images, panel.x,
-                                      panel.images, 1 + len(self._points))
+    self._rho, self._images = _append(self._rho, self._images, record.x,
+                                      record.images, 1 + len(self._points))
     start = self.ends[-1]
     gauss = start + (tau[-1] - start) * self._collocation.gauss
     at_gauss = self._kernel.at_earlier(gauss)
@@ -444,10 +493,22 @@ class VolterraSolver:
     self._at_gauss = (at_gauss if self._at_gauss is None else
                       np.concatenate([self._at_gauss, at_gauss]))
     self._points = np.append(self._points, tau)
-    self._weights.append(weights)
+    self._weights.append(record.weights)
     self.ends = np.append(self.ends, tau[-1])
-    self.errors.append(error)
+    self.errors.append(float(record.error))
+    self.limit_error = float(record.limit_error)
+    self.settled = self.limit_error <= self._rtol
+    self._step, self._modes_at = float(record.step), float(record.modes_at)
+    self._precise = bool(record.precise)
     self.stats['panels'] += 1
+
+  def _limit_error(self, x: jax.Array, tau: float) -> float:
+    """Distance of a solution from its limit; infinite before that counts."""
+    if self._limit is None or tau < self._limit_from:
+      return np.inf
+    limit, integral = self._limit()
+    return float(_distance(x, limit, integral, np.asarray(
+        self._gamma, x.dtype))) / self._scale
 
   def extend(self, tau: float,
              progress: Optional[Callable[[float], None]] = None) -> None:
@@ -465,11 +526,8 @@ class VolterraSolver:
     tol, stages = self._rtol, len(self._collocation.points)
     while tau - self.ends[-1] > 1e-9 * tau and not self.settled:
       if self._step is None:
-        # Modes couple most when they begin to diffuse.
-        # Single precision will do: they only precondition.
-        self._refresh_modes(_MODES_FROM * self._kernel.tau_max, jnp.float32)
         fastest = self._gamma * np.max(
-            self._kernel.phi(0., 0.) @ self._modes.diagonals)
+            self._kernel.phi(0., 0.) @ self._current_modes().diagonals)
         self._step = .3 / fastest if fastest > 0 else self._kernel.tau_max
       start = self.ends[-1]
       step = min(self._step, self._max_step)
@@ -498,14 +556,13 @@ class VolterraSolver:
             f'Diffusion time {tau:.3e} is out of reach: {_MAX_PANELS} steps '
             f'led to {start:.3e}. Use float64 or a larger `rtol`.')
       # What is left is an error throughout the panel, a jump at its beginning.
-      self._accept(points, weights, panel, max(error, 4 * left))
-      self._step = step * min(4., factor)
-      if self._limit is not None and self.ends[-1] >= self._limit_from:
-        limit, integral = self._limit()
-        self.limit_error = float(_distance(
-            panel.x, limit, integral,
-            np.asarray(self._gamma, limit.dtype))) / self._scale
-        self.settled = self.limit_error <= self._rtol
+      record = Record(points, weights, panel.x, panel.images,
+                      max(error, 4 * left),
+                      self._limit_error(panel.x, points[-1]),
+                      step * min(4., factor), self._modes_at, self._precise)
+      self._accept(record)
+      if self._journal is not None:
+        self._journal.append(record._asdict())
       if progress is not None:
         progress(self.ends[-1])
     self.stats['seconds'] += time.perf_counter() - begin
