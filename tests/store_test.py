@@ -249,8 +249,8 @@ class StoreTest(parameterized.TestCase):
     self.assertEqual(int(done.stdout), 0)
     got = np.load(os.path.join(self.folder, 'out.npy'))
     want, _ = mean(None, layer(1.4), temperature=.011)
-    # Far below the tolerance, 1e-3, to which the equations are solved.
-    np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+    # The equations are solved to 2e-5: 2% of the tolerance, 1e-3.
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
 
   def test_other_predictors(self):
     x, y, z = data(6)
