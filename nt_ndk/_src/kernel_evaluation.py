@@ -13,6 +13,7 @@ import numpy as np
 
 from nt_ndk._src import layers
 from nt_ndk._src.devices import Spread
+from nt_ndk._src.devices import to_host
 from nt_ndk._src.typing import KernelFn
 from nt_ndk._src.typing import PyTree
 
@@ -119,7 +120,7 @@ def batched(kernel_fn: KernelFn, batch_size: int) -> KernelFn:
   @functools.wraps(kernel_fn)
   def batched_fn(x1, x2=None, get=None, **kwargs):
     n1, n2 = length(x1), length(x1 if x2 is None else x2)
-    devices = jax.device_count()
+    devices = jax.local_device_count()
     devices = devices if n1 >= devices * batch_size else 1
     sizes = (n1, devices * batch_size), (n2, batch_size)
     if x2 is None and devices > 1:
@@ -141,7 +142,6 @@ class KernelEvaluator:
     locations: number of outputs of a sample that are correlated, i.e. the size
       of its output without trace axes.
     arrays: keyword arguments that have a part for the inputs, that part.
-    spread: puts the rows of matrices on several devices.
     evaluations: number of train-train kernels computed so far.
   """
 
@@ -162,7 +162,6 @@ class KernelEvaluator:
     self._kwargs = kwargs
     self.x_train, self.locations = x_train, locations
     self.arrays = {k: v[0] for k, v in kwargs.items() if _is_pair(v)}
-    self.spread = Spread(length(x_train))
     self.evaluations = 0
     pixels = np.prod(jax.tree_util.tree_leaves(x_train)[0].shape[1:-1],
                      dtype=float)
@@ -174,6 +173,11 @@ class KernelEvaluator:
     self._on_pairs = lambda get: _compiled_on_pairs(sample_fn, get, static)
     self._on_itself = lambda get: _compiled_on_itself(sample_fn, get, static,
                                                       self._room)
+
+  @functools.cached_property
+  def spread(self) -> Spread:
+    """Puts the rows of matrices on several devices."""
+    return Spread(length(self.x_train))
 
   def with_keywords(self, **kwargs: Any) -> 'KernelEvaluator':
     """The same with more keyword arguments."""
@@ -194,12 +198,18 @@ class KernelEvaluator:
     # One value for each sample: `nt.batch` splits these with the inputs.
     times = tuple(np.full(length(x), tau, dtype)
                   for tau, x in ((tau1, x1), (tau2, x2)))
+    pairs = {k: v for k, v in kwargs.items() if _is_pair(v)}
+
+    def rows(first):
+      x1, tau1, arrays = first
+      joined = {k: (arrays[k], v[1]) for k, v in pairs.items()}
+      return to_matrix(self._kernel_fn(
+          x1, x2, get, diffusion_time=(tau1, times[1]), **{**kwargs, **joined}))
+
+    first = x1, times[0], {k: v[0] for k, v in pairs.items()}
     if self._pure:
-      x1, times = self.spread(x1), (self.spread(times[0]), times[1])
-      kwargs = {k: (self.spread(v[0]), v[1]) if _is_pair(v) else v
-                for k, v in kwargs.items()}
-    kernel = self._kernel_fn(x1, x2, get, diffusion_time=times, **kwargs)
-    return self.spread(to_matrix(kernel))
+      return self.spread(rows(self.spread(first)))
+    return self.spread.rows(rows, first)
 
   def train_train(self, get: str, tau1: float, tau2: float) -> jax.Array:
     """Kernel of all training data, as a matrix.
@@ -281,5 +291,5 @@ class KernelEvaluator:
                    for k in (i, j))
         kernel = self._on_pairs(get)(*samples, (at_i, at_j), tuple(some.T))
         block = out[q:q + times, p:p + width]
-        block[:] = np.asarray(kernel).T[:block.shape[0], :block.shape[1]]
+        block[:] = to_host(kernel).T[:block.shape[0], :block.shape[1]]
     return out

@@ -11,6 +11,7 @@ from neural_tangents import predict as nt_predict
 import numpy as np
 
 from nt_ndk._src import arguments
+from nt_ndk._src.devices import to_host
 from nt_ndk._src.drift import check_readout
 from nt_ndk._src.drift import Drift
 from nt_ndk._src.fluctuations import Fluctuations
@@ -283,7 +284,8 @@ def markov_proximal_mse_ensemble(
     """Times that separate the phases of learning."""
     scales = problem.ndk.scales
     ntk = problem.evaluator.train_train('ndk', 0., 0.)
-    return Phases(start=.1 * temperature / float(jnp.linalg.norm(ntk)) / rate,
+    size = float(to_host(jnp.linalg.norm(ntk)))
+    return Phases(start=.1 * temperature / size / rate,
                   diffusive=scales.lag / rate,
                   equilibrium=fluctuations.end / rate)
 

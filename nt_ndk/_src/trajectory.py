@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nt_ndk._src.devices import to_host
 from nt_ndk._src.problem import FEW
 from nt_ndk._src.problem import MAX_FITS
 from nt_ndk._src.problem import Problem
@@ -108,7 +109,7 @@ class Trajectory:
     problem = self._problem
     family = problem.ndk.family
     size = lambda tau: family.size(tau) / family.size(0.)
-    largest = float(np.max(np.diagonal(problem.ndk.initial)))
+    largest = float(to_host(jnp.max(jnp.diagonal(problem.ndk.initial))))
     total = solver.total(size) * np.max(size(solver.ends)) * largest
     total *= np.sqrt(min(1., FEW / len(problem.y)))
     return 1 + total / problem.y_scale

@@ -33,6 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nt_ndk._src import quadrature
+from nt_ndk._src.devices import to_host
 from nt_ndk._src.typing import Numbers
 
 _MAX_ITERATIONS = 60
@@ -341,7 +342,7 @@ class VolterraSolver:
   def _refresh_modes(self, tau: float) -> None:
     phi = np.asarray(self._kernel.phi(tau, tau), self._y.dtype)
     evecs, diagonals = _decompose(self._factors, phi)
-    self._modes = _Modes(evecs, np.asarray(diagonals, float), tau)
+    self._modes = _Modes(evecs, np.asarray(to_host(diagonals), float), tau)
     self.stats['eigendecompositions'] += 1
 
   def _try_panel(
@@ -363,11 +364,13 @@ class VolterraSolver:
         inner.astype(dtype), self._modes.evecs, inverse.astype(dtype),
         self._collocation.lagrange(0.).astype(dtype), strength.astype(dtype),
         dtype.type(tol), _MAX_ITERATIONS)
-    self.stats['products'] += 1 + int(panel.iterations)
-    if panel.iterations >= 18 and self._modes.tau < self.ends[-1]:
+    iterations, left, jump = to_host(
+        (panel.iterations, panel.left, panel.jump))
+    self.stats['products'] += 1 + int(iterations)
+    if iterations >= 18 and self._modes.tau < self.ends[-1]:
       self._refresh_modes(self.ends[-1])
     # Equations that were not solved count as an error.
-    error = np.maximum(panel.jump, panel.left) / self._scale
+    error = np.maximum(jump, left) / self._scale
     return tau, np.concatenate([past, inner], -1), panel.x, float(error)
 
   def _accept(self, tau, weights, x, error):
@@ -435,8 +438,9 @@ class VolterraSolver:
       self._step = step * min(4., factor)
       if self._limit is not None and self.ends[-1] >= self._limit_from:
         limit, integral = self._limit()
-        self.limit_error = float(_distance(x, limit, integral, np.asarray(
-            self._gamma, x.dtype))) / self._scale
+        self.limit_error = float(to_host(_distance(
+            x, limit, integral,
+            np.asarray(self._gamma, x.dtype)))) / self._scale
         self.settled = self.limit_error <= self._rtol
       if progress is not None:
         progress(self.ends[-1])
@@ -446,7 +450,7 @@ class VolterraSolver:
 
   def solution(self, tau: np.ndarray) -> jax.Array:
     r""":math:`\rho` at times within the panels, `tau.shape + [n, k]`."""
-    rho = np.asarray(self._rho)[:len(self._points)]
+    rho = to_host(self._rho)[:len(self._points)]
     return self._interpolate(np.concatenate([self._y[None], rho]), tau)
 
   def total(self, weight: Callable[[np.ndarray], np.ndarray]) -> float:
@@ -459,7 +463,7 @@ class VolterraSolver:
       The integral, with the root mean square over samples as norm, the largest
       over outputs.
     """
-    size = np.asarray(_sizes(self._rho))[:len(self._points)]
+    size = to_host(_sizes(self._rho))[:len(self._points)]
     weights = np.diff(self.ends)[:, None] * self._collocation.weights
     return float(self._gamma * np.sum(weights.ravel() * weight(self._points) *
                                       size))
@@ -475,7 +479,7 @@ class VolterraSolver:
       `tau.shape + [m, k]`.
     """
     values = [np.zeros((1, len(factors)) + self._y.shape[1:])]
-    values += [np.asarray(_integrals(factors, self._pad(weights), self._rho))
+    values += [to_host(_integrals(factors, self._pad(weights), self._rho))
                for weights in self._weights]
     return self._interpolate(np.concatenate(values), tau)
 
