@@ -104,6 +104,12 @@ def check_data(x, y):
   if np.size(y) == 0:
     raise ValueError('There must be at least one training sample and one '
                      f'output, got `y_train` of shape {np.shape(y)}.')
+  if n % jax.process_count():
+    raise ValueError(
+        'The number of training samples must be a multiple of that of '
+        f'processes, {jax.process_count()}, each of which holds as many rows of'
+        f' all kernels, got {n}. Leave out {n % jax.process_count()}, or run '
+        'fewer processes.')
   if n**2 > np.iinfo(np.int32).max:
     raise ValueError(
         f'A kernel of {n} x {n} samples has more than 2**31 - 1 entries, the '

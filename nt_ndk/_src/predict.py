@@ -222,7 +222,7 @@ def markov_proximal_mse_ensemble(
     names = arguments.canonicalize_get(get)
     t = arguments.canonicalize_time(t)
     arguments.check_compute_cov(compute_cov)
-    problem.check_question(x_test, kernel_fn_test_test_kwargs)
+    problem.check_question(x_test, kernel_fn_test_test_kwargs, t)
     out = {}
     for name in names:
       if name == 'ndk' and temperature > 0:
@@ -267,7 +267,7 @@ def markov_proximal_mse_ensemble(
                        f'"diag" and a positive temperature, got {compute_cov!r}'
                        f' and {temperature}.')
     t1, t2 = arguments.canonicalize_two_times(t1, t2)
-    problem.check_question(x_test, kernel_fn_test_test_kwargs)
+    problem.check_question(x_test, kernel_fn_test_test_kwargs, t1, t2)
     fluctuations.include(x_test, kernel_fn_test_test_kwargs)
     diagonal = compute_cov == 'diag'
     shape = (problem.rows(x_test),) * (2 - diagonal)
@@ -419,7 +419,7 @@ def diffusive_limit_mse_ensemble(
     tau = arguments.canonicalize_time(diffusion_time)
     arguments.check_compute_cov(compute_cov)
     kwargs = kernel_fn_test_test_kwargs
-    problem.check_question(x_test, kwargs)
+    problem.check_question(x_test, kwargs, tau)
     problem.check_gradient_flow()
     cov = compute_cov or 'diag'
     shape = () if tau is None else tau.shape
@@ -609,7 +609,7 @@ def representational_drift_mse_ensemble(
     t = arguments.canonicalize_time(t)
     arguments.check_compute_cov(compute_cov)
     kwargs = kernel_fn_test_test_kwargs
-    problem.check_question(x_test, kwargs)
+    problem.check_question(x_test, kwargs, t)
     cov = compute_cov or 'diag'
     shape = () if t is None else t.shape
     lag = np.full(1, np.inf) if t is None else rate * t.ravel()

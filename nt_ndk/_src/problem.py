@@ -76,6 +76,8 @@ class Problem:
     arguments.check_number('rtol', rtol, 0., strict=True)
     arguments.check_keywords(kwargs)
     arguments.check_data(x_train, y_train)
+    check_same('training data, temperature and tolerance',
+               (x_train, y_train, temperature, rtol))
     arguments.check_kernel_fn(kernel_fn, x_train, kwargs)
     arguments.check_batch_size(batch_size, kernel_fn)
     if batch_size:
@@ -161,8 +163,9 @@ class Problem:
       return len(self.y)
     return length(x_test) * self.evaluator.locations
 
-  def check_question(self, x_test, kwargs):
+  def check_question(self, x_test, kwargs, *times):
     """Raises unless test inputs and keyword arguments make sense."""
+    check_same('times and test inputs', (times, x_test))
     unknown = set(kwargs) - set(self.kwargs)
     if unknown:
       raise TypeError(f'`predict_fn` got keyword arguments {sorted(unknown)} '
