@@ -122,7 +122,7 @@ def batched(kernel_fn: KernelFn, batch_size: int) -> KernelFn:
     n1, n2 = length(x1), length(x1 if x2 is None else x2)
     devices = jax.local_device_count()
     devices = devices if n1 >= devices * batch_size else 1
-    sizes = (n1, devices * batch_size), (n2, batch_size)
+    sizes = (n1, devices * batch_size), (n2, devices * batch_size)
     if x2 is None and devices > 1:
       x2 = x1
     kernel = on(devices if devices > 1 else 0)(
