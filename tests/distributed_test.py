@@ -4,6 +4,7 @@
 """Tests that several processes give the numbers of one, on each of them."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -37,6 +38,12 @@ def shares(n):
           for a in jax.live_arrays() if a.ndim == 2 and n == len(a) < len(a.T)]
 
 
+def parts(n):
+  """Numbers of rows that devices of this process hold, of `n`."""
+  spread = devices.Spread(n)(np.zeros(n))
+  return [len(s.data) for s in spread.addressable_shards]
+
+
 def predictions():
   """What predictors return, and the shares of what they keep."""
   x, y, x_test = data()
@@ -67,7 +74,7 @@ def process(index, port, path):
   assert jax.device_count() == _PROCESSES * _DEVICES
   out, out['shares'] = predictions()
   x, y, x_test = data()
-  out['devices'] = [devices.Spread(n).count for n in (24, 22)]
+  out['parts'], out['fewer'] = parts(24), parts(22)
   out['agreed'] = devices.to_host(np.array([index, .5]))
   predict_fn = predictor(x, y)
   out['messages'] = [message(f) for f in (
@@ -78,11 +85,11 @@ def process(index, port, path):
   np.savez(path, **out)
 
 
-def start(index, port, path):
+def start(path, *args):
   flags = os.environ.get('XLA_FLAGS', '')
   return subprocess.Popen(
-      [sys.executable, __file__, str(index), str(port), path],
-      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+      [sys.executable, path, *map(str, args)], stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT, text=True,
       env={**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': 'true',
            'XLA_FLAGS':
            f'{flags} --xla_force_host_platform_device_count={_DEVICES}',
@@ -90,22 +97,31 @@ def start(index, port, path):
            'NPROC': '32'})
 
 
-def on_processes():
-  """What each of several processes finds."""
+def outputs(processes):
+  """What processes print, once they have all ended well."""
+  try:
+    out = [p.communicate(timeout=_TIMEOUT)[0] for p in processes]
+  finally:
+    for p in processes:
+      p.kill()
+      p.wait()
+  if any(p.returncode for p in processes):
+    raise RuntimeError('\n\n'.join(text[-4000:] for text in out))
+  return out
+
+
+def free_port():
   with socket.socket() as s:
     s.bind(('localhost', 0))
-    port = s.getsockname()[1]
+    return s.getsockname()[1]
+
+
+def on_processes():
+  """What each of several processes finds."""
+  port = free_port()
   with tempfile.TemporaryDirectory() as folder:
     paths = [os.path.join(folder, f'{i}.npz') for i in range(_PROCESSES)]
-    processes = [start(i, port, path) for i, path in enumerate(paths)]
-    try:
-      logs = [p.communicate(timeout=_TIMEOUT)[0][-4000:] for p in processes]
-    finally:
-      for p in processes:
-        p.kill()
-        p.wait()
-    if any(p.returncode for p in processes):
-      raise RuntimeError('\n\n'.join(logs))
+    outputs([start(__file__, i, port, path) for i, path in enumerate(paths)])
     return [dict(np.load(path)) for path in paths]
 
 
@@ -137,8 +153,9 @@ class DistributedTest(absltest.TestCase):
     for found in self.found:
       self.assertNotEmpty(found['shares'])
       np.testing.assert_array_equal(found['shares'], 1 / _PROCESSES)
-      # 22 samples: one device of each process.
-      np.testing.assert_array_equal(found['devices'], [4, 2])
+      np.testing.assert_array_equal(found['parts'], [6, 6])
+      # Four devices do not divide 22 samples: one of each process.
+      np.testing.assert_array_equal(found['fewer'], [11])
 
   def test_errors(self):
     for found in self.found:
@@ -147,6 +164,22 @@ class DistributedTest(absltest.TestCase):
       self.assertIn('got 23', wrong)
       for text in different:
         self.assertIn('processes must pass the same', text)
+
+
+class DocumentationTest(absltest.TestCase):
+
+  def test_script(self):
+    page = os.path.join(os.path.dirname(__file__), '..', 'docs', 'processes.md')
+    with open(page, encoding='utf-8') as f:
+      script = re.search("<<'END'\n(.*?)END\n", f.read(), re.DOTALL)[1]
+    with tempfile.TemporaryDirectory() as folder:
+      path = os.path.join(folder, 'learn.py')
+      with open(path, 'w', encoding='utf-8') as f:
+        f.write(script.replace('8476', str(free_port())))
+      texts = outputs([start(path, i) for i in range(_PROCESSES)])
+    means = [re.search(rf'process {i}: (\S+)', text)[1]
+             for i, text in enumerate(texts)]
+    self.assertEqual(means[0], means[1])
 
 
 if __name__ == '__main__':
