@@ -75,9 +75,8 @@ class Problem:
     arguments.check_number('temperature', temperature, 0., strict=False)
     arguments.check_number('rtol', rtol, 0., strict=True)
     arguments.check_keywords(kwargs)
+    check_same('arguments', (x_train, y_train, temperature, rtol, kwargs))
     arguments.check_data(x_train, y_train)
-    check_same('training data, temperature and tolerance',
-               (x_train, y_train, temperature, rtol))
     arguments.check_kernel_fn(kernel_fn, x_train, kwargs)
     arguments.check_batch_size(batch_size, kernel_fn)
     if batch_size:
@@ -165,7 +164,7 @@ class Problem:
 
   def check_question(self, x_test, kwargs, *times):
     """Raises unless test inputs and keyword arguments make sense."""
-    check_same('times and test inputs', (times, x_test))
+    check_same('times and test inputs', (times, x_test, kwargs))
     unknown = set(kwargs) - set(self.kwargs)
     if unknown:
       raise TypeError(f'`predict_fn` got keyword arguments {sorted(unknown)} '
