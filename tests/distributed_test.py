@@ -91,6 +91,8 @@ def start(path, *args):
       [sys.executable, path, *map(str, args)], stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT, text=True,
       env={**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': 'true',
+           # JAX 0.5.3 mixes up messages of programs that overlap.
+           'JAX_CPU_ENABLE_ASYNC_DISPATCH': 'false',
            'XLA_FLAGS':
            f'{flags} --xla_force_host_platform_device_count={_DEVICES}',
            # Devices that wait for each other need a thread each.
