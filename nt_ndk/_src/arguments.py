@@ -104,6 +104,12 @@ def check_data(x, y):
   if np.size(y) == 0:
     raise ValueError('There must be at least one training sample and one '
                      f'output, got `y_train` of shape {np.shape(y)}.')
+  if n % jax.process_count():
+    raise ValueError(
+        'The number of training samples must be a multiple of that of '
+        f'processes, {jax.process_count()}, each of which holds as many rows of'
+        f' all kernels, got {n}. Leave out {n % jax.process_count()}, or run '
+        'fewer processes.')
   if n**2 > np.iinfo(np.int32).max:
     raise ValueError(
         f'A kernel of {n} x {n} samples has more than 2**31 - 1 entries, the '
@@ -129,6 +135,15 @@ def check_kernel_fn(kernel_fn, x, kwargs):
   if np.allclose(start, later):
     raise ValueError('`kernel_fn` does not depend on `diffusion_time`. ' +
                      remedy)
+
+
+def check_store_dir(store_dir):
+  """Raises unless results can be kept there."""
+  if store_dir is not None and jax.process_count() > 1:
+    raise ValueError(
+        f'`store_dir` needs a single process, but there are '
+        f'{jax.process_count()}, each with a part of the matrices. Leave it '
+        'out.')
 
 
 def check_batch_size(batch_size, kernel_fn):

@@ -9,6 +9,7 @@ import numpy as np
 
 from nt_ndk._src import compressed_kernel
 from nt_ndk._src.compressed_kernel import CompressedKernel
+from nt_ndk._src.devices import to_host
 from nt_ndk._src.fluctuations import Fluctuations
 from nt_ndk._src.problem import Problem
 from nt_ndk._src.resolvent import Resolvent
@@ -77,8 +78,8 @@ class Drift:
     times = self._freeze + lag
     variances = self._evaluator.variances(x, times, **kwargs)
     priors = variances if compute_cov == 'diag' else [
-        np.asarray(self._evaluator.test_test(x, 'nngp', t, t, **kwargs), float)
-        for t in times]
+        np.asarray(to_host(self._evaluator.test_test(
+            x, 'nngp', t, t, **kwargs)), float) for t in times]
     rows = None
     if self._freeze > 0:
       before.include(x_test, kwargs)
@@ -96,8 +97,9 @@ class Drift:
     """Kernels of predictions at `time` and training outputs at `rows.times`."""
     out = []
     for get in ('ndk', 'nngp'):
-      values = np.asarray(self._evaluator.test_train(x, get, np.stack(
-          [np.full_like(rows.times, time), rows.times], 1), **kwargs), float)
+      values = np.asarray(to_host(self._evaluator.test_train(
+          x, get, np.stack([np.full_like(rows.times, time), rows.times], 1),
+          **kwargs)), float)
       values = values.reshape((len(values), len(rows.times), -1))
       out.append(rows.basis.rotate(np.ascontiguousarray(values.T)))
     return out
@@ -146,7 +148,7 @@ class Drift:
       total = np.zeros((n, len(rows.times) * m))
       for r, matrix in enumerate(matrices):
         vectors = np.einsum('cd,ncm->ndm', phi[..., r], moments)
-        total += np.asarray(matrix, float).T @ vectors.reshape((n, -1))
+        total += np.asarray(to_host(matrix), float).T @ vectors.reshape((n, -1))
       out.append(rows.basis.rotate(total.reshape((n, -1, m))))
     return out
 

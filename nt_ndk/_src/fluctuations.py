@@ -9,6 +9,7 @@ import numpy as np
 
 from nt_ndk._src import resolvent
 from nt_ndk._src.compressed_kernel import CompressedKernel
+from nt_ndk._src.devices import to_host
 from nt_ndk._src.problem import Problem
 from nt_ndk._src.resolvent import LowRankKernel
 from nt_ndk._src.resolvent import Resolvent
@@ -125,8 +126,8 @@ class Fluctuations:
       mean = np.zeros((len(variances[i]), problem.y.shape[1]))
       covariance = variances[i]
       if not diagonal:
-        covariance = np.asarray(problem.evaluator.test_test(
-            x, 'nngp', tau_, tau_, **kwargs), float)
+        covariance = np.asarray(to_host(problem.evaluator.test_test(
+            x, 'nngp', tau_, tau_, **kwargs)), float)
       if tau_ > 0:
         rows, grid, change = self.solved(tau_, factors, np.sqrt(variances[i]),
                                          grid)
@@ -166,8 +167,8 @@ class Fluctuations:
 
   def _to_vectors(self, out: jax.Array) -> np.ndarray:
     """`[m, R * n]` to `[n, R, m]`."""
-    rows = np.asarray(out, float).reshape((len(out), -1, len(self._problem.y)))
-    return np.ascontiguousarray(np.transpose(rows))
+    rows = to_host(out).reshape((len(out), -1, len(self._problem.y)))
+    return np.ascontiguousarray(np.transpose(rows), float)
 
   def kernels(self, rows: Resolvent, factors: list[np.ndarray],
               times: np.ndarray) -> list[np.ndarray]:
@@ -242,8 +243,8 @@ class Fluctuations:
     rows = np.arange(problem.rows(x_test))
     prior = (evaluator.test_sample(x, np.stack([rows, rows], 1), np.array(
         [[tau1, tau2]]), **kwargs)[0] if diagonal else
-             np.asarray(evaluator.test_test(x, 'nngp', tau1, tau2, **kwargs),
-                        float))
+             np.asarray(to_host(evaluator.test_test(
+                 x, 'nngp', tau1, tau2, **kwargs)), float))
     if tau1 == 0:
       return prior
     scale = np.sqrt(evaluator.variances(x, np.array([tau1, tau2]), **kwargs))

@@ -14,6 +14,7 @@ import numpy as np
 from nt_ndk._src import layers
 from nt_ndk._src import store as store_lib
 from nt_ndk._src.devices import Spread
+from nt_ndk._src.devices import to_host
 from nt_ndk._src.typing import KernelFn
 from nt_ndk._src.typing import PyTree
 
@@ -139,6 +140,11 @@ def length(x: PyTree) -> int:
   return len(jax.tree_util.tree_leaves(x)[0])
 
 
+def _times(x: PyTree, tau: ArrayLike) -> np.ndarray:
+  """A time for each sample: `neural_tangents.batch` splits these with them."""
+  return np.full(length(x), tau, jax.dtypes.canonicalize_dtype(jnp.float64))
+
+
 def _is_pair(x: Any) -> bool:
   """Whether a keyword argument has one part for `x1` and one for `x2`."""
   return isinstance(x, tuple) and len(x) == 2
@@ -168,9 +174,9 @@ def batched(kernel_fn: KernelFn, batch_size: int) -> KernelFn:
   @functools.wraps(kernel_fn)
   def batched_fn(x1, x2=None, get=None, **kwargs):
     n1, n2 = length(x1), length(x1 if x2 is None else x2)
-    devices = jax.device_count()
+    devices = jax.local_device_count()
     devices = devices if n1 >= devices * batch_size else 1
-    sizes = (n1, devices * batch_size), (n2, batch_size)
+    sizes = (n1, devices * batch_size), (n2, devices * batch_size)
     if x2 is None and devices > 1:
       x2 = x1
     kernel = on(devices if devices > 1 else 0)(
@@ -190,7 +196,6 @@ class KernelEvaluator:
     locations: number of outputs of a sample that are correlated, i.e. the size
       of its output without trace axes.
     arrays: keyword arguments that have a part for the inputs, that part.
-    spread: puts the rows of matrices on several devices.
     evaluations: number of train-train kernels computed so far.
     identity: digest of all that a kernel, `"ndk"` or `"nngp"`, depends on but
       times.
@@ -216,7 +221,6 @@ class KernelEvaluator:
     self.x_train, self.locations = x_train, locations
     self._store = store
     self.arrays = {k: v[0] for k, v in kwargs.items() if _is_pair(v)}
-    self.spread = Spread(length(x_train))
     self.evaluations = 0
     # Of a covariance of two inputs, with all pairs of pixels.
     self._bytes = 8 * np.prod(jax.tree_util.tree_leaves(x_train)[0].shape[1:-1],
@@ -232,6 +236,11 @@ class KernelEvaluator:
                                                       self._room)
     self.identity = functools.cache(self._identity)
 
+  @functools.cached_property
+  def spread(self) -> Spread:
+    """Puts the rows of matrices on several devices."""
+    return Spread(length(self.x_train))
+
   def with_keywords(self, **kwargs: Any) -> 'KernelEvaluator':
     """The same with more keyword arguments."""
     return KernelEvaluator(self._stock_kernel_fn, self.x_train, self.locations,
@@ -245,23 +254,30 @@ class KernelEvaluator:
     return KernelEvaluator(self._stock_kernel_fn, join(self.x_train, x),
                            self.locations, **{**self._kwargs, **pairs})
 
+  def _first(self, x1: PyTree, tau1: ArrayLike, kwargs: dict[str, Any]) -> Any:
+    """What the rows of a kernel depend on, sample by sample."""
+    return x1, _times(x1, tau1), {k: v[0] for k, v in kwargs.items()
+                                  if _is_pair(v)}
+
+  def _arguments(self, first: Any, x2: PyTree, tau2: ArrayLike,
+                 kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Inputs and keyword arguments of the kernel function."""
+    x1, times, arrays = first
+    pairs = {k: (v, kwargs[k][1]) for k, v in arrays.items()}
+    return (x1, x2), {**kwargs, **pairs,
+                      'diffusion_time': (times, _times(x2, tau2))}
+
   def _evaluate(self, x1: PyTree, x2: PyTree, get: str, tau1: ArrayLike,
                 tau2: ArrayLike, kwargs: dict[str, Any]) -> jax.Array:
-    args, kwargs = self._arguments(x1, x2, tau1, tau2, kwargs)
-    return self.spread(to_matrix(self._kernel_fn(*args, get, **kwargs)))
 
-  def _arguments(self, x1: PyTree, x2: PyTree, tau1: ArrayLike, tau2: ArrayLike,
-                 kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Inputs and keyword arguments, on all devices."""
-    dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
-    # One value for each sample: `nt.batch` splits these with the inputs.
-    times = tuple(np.full(length(x), tau, dtype)
-                  for tau, x in ((tau1, x1), (tau2, x2)))
+    def rows(first):
+      args, all_kwargs = self._arguments(first, x2, tau2, kwargs)
+      return to_matrix(self._kernel_fn(*args, get, **all_kwargs))
+
+    first = self._first(x1, tau1, kwargs)
     if self._pure:
-      x1, times = self.spread(x1), (self.spread(times[0]), times[1])
-      kwargs = {k: (self.spread(v[0]), v[1]) if _is_pair(v) else v
-                for k, v in kwargs.items()}
-    return (x1, x2), dict(diffusion_time=times, **kwargs)
+      return self.spread(rows(self.spread(first)))
+    return self.spread.rows(rows, first)
 
   def _tile_rows(self, n1: int, n2: int, count: int) -> int:
     """Samples of a tile; 0 if kernels are computed one at a time."""
@@ -286,7 +302,8 @@ class KernelEvaluator:
     n = length(x)
     if not self._pure or self._tile_rows(n, n, self._together(count)):
       return 0
-    args, kwargs = self._arguments(x, x, 0., 0., self._kwargs)
+    first = self.spread(self._first(x, 0., self._kwargs))
+    args, kwargs = self._arguments(first, x, 0., self._kwargs)
     analysis = self._kernel_fn.lower(*args, get,
                                      **kwargs).compile().memory_analysis()
     return self.spread.count * getattr(analysis, 'temp_size_in_bytes', 0)
@@ -446,5 +463,5 @@ class KernelEvaluator:
                    for k in (i, j))
         kernel = self._on_pairs(get)(*samples, (at_i, at_j), tuple(some.T))
         block = out[q:q + times, p:p + width]
-        block[:] = np.asarray(kernel).T[:block.shape[0], :block.shape[1]]
+        block[:] = to_host(kernel).T[:block.shape[0], :block.shape[1]]
     return out

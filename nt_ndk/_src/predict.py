@@ -11,6 +11,7 @@ from neural_tangents import predict as nt_predict
 import numpy as np
 
 from nt_ndk._src import arguments
+from nt_ndk._src.devices import to_host
 from nt_ndk._src.drift import check_readout
 from nt_ndk._src.drift import Drift
 from nt_ndk._src.fluctuations import Fluctuations
@@ -230,7 +231,7 @@ def markov_proximal_mse_ensemble(
     names = arguments.canonicalize_get(get)
     t = arguments.canonicalize_time(t)
     arguments.check_compute_cov(compute_cov)
-    problem.check_question(x_test, kernel_fn_test_test_kwargs)
+    problem.check_question(x_test, kernel_fn_test_test_kwargs, t)
     out = {}
     for name in names:
       if name == 'ndk' and temperature > 0:
@@ -275,7 +276,7 @@ def markov_proximal_mse_ensemble(
                        f'"diag" and a positive temperature, got {compute_cov!r}'
                        f' and {temperature}.')
     t1, t2 = arguments.canonicalize_two_times(t1, t2)
-    problem.check_question(x_test, kernel_fn_test_test_kwargs)
+    problem.check_question(x_test, kernel_fn_test_test_kwargs, t1, t2)
     fluctuations.include(x_test, kernel_fn_test_test_kwargs)
     diagonal = compute_cov == 'diag'
     shape = (problem.rows(x_test),) * (2 - diagonal)
@@ -291,8 +292,8 @@ def markov_proximal_mse_ensemble(
   def phases() -> Phases:
     """Times that separate the phases of learning."""
     scales = problem.ndk.scales
-    ntk = problem.ndk.initial
-    return Phases(start=.1 * temperature / float(jnp.linalg.norm(ntk)) / rate,
+    size = float(to_host(jnp.linalg.norm(problem.ndk.initial)))
+    return Phases(start=.1 * temperature / size / rate,
                   diffusive=scales.lag / rate,
                   equilibrium=fluctuations.end / rate)
 
@@ -434,7 +435,7 @@ def diffusive_limit_mse_ensemble(
     tau = arguments.canonicalize_time(diffusion_time)
     arguments.check_compute_cov(compute_cov)
     kwargs = kernel_fn_test_test_kwargs
-    problem.check_question(x_test, kwargs)
+    problem.check_question(x_test, kwargs, tau)
     problem.check_gradient_flow()
     cov = compute_cov or 'diag'
     shape = () if tau is None else tau.shape
@@ -633,7 +634,7 @@ def representational_drift_mse_ensemble(
     t = arguments.canonicalize_time(t)
     arguments.check_compute_cov(compute_cov)
     kwargs = kernel_fn_test_test_kwargs
-    problem.check_question(x_test, kwargs)
+    problem.check_question(x_test, kwargs, t)
     cov = compute_cov or 'diag'
     shape = () if t is None else t.shape
     lag = np.full(1, np.inf) if t is None else rate * t.ravel()

@@ -17,6 +17,8 @@ from nt_ndk._src import kernel_evaluation
 from nt_ndk._src import memory
 from nt_ndk._src import progress as progress_lib
 from nt_ndk._src.compressed_kernel import CompressedKernel
+from nt_ndk._src.devices import check_same
+from nt_ndk._src.devices import to_host
 from nt_ndk._src.kernel_evaluation import KernelEvaluator
 from nt_ndk._src.kernel_evaluation import length
 from nt_ndk._src.kernel_evaluation import to_matrix
@@ -80,9 +82,11 @@ class Problem:
     arguments.check_number('temperature', temperature, 0., strict=False)
     arguments.check_number('rtol', rtol, 0., strict=True)
     arguments.check_keywords(kwargs)
+    check_same('arguments', (x_train, y_train, temperature, rtol, kwargs))
     arguments.check_data(x_train, y_train)
     arguments.check_kernel_fn(kernel_fn, x_train, kwargs)
     arguments.check_batch_size(batch_size, kernel_fn)
+    arguments.check_store_dir(store_dir)
     if batch_size:
       kernel_fn = kernel_evaluation.batched(kernel_fn, batch_size)
     self.kernel_fn, self.x_train, self.kwargs = kernel_fn, x_train, kwargs
@@ -175,8 +179,9 @@ class Problem:
       return len(self.y)
     return length(x_test) * self.evaluator.locations
 
-  def check_question(self, x_test, kwargs):
+  def check_question(self, x_test, kwargs, *times):
     """Raises unless test inputs and keyword arguments make sense."""
+    check_same('times and test inputs', (times, x_test, kwargs))
     unknown = set(kwargs) - set(self.kwargs)
     if unknown:
       raise TypeError(f'`predict_fn` got keyword arguments {sorted(unknown)} '
@@ -190,7 +195,8 @@ class Problem:
     From the weights of training samples at both ends of learning, the NTK and
     the posterior. The NDK is fitted again if that error is too large.
     """
-    weights = [float(_training_weights(kernel, self.y, self.temperature))
+    weights = [float(to_host(_training_weights(kernel, self.y,
+                                              self.temperature)))
                for kernel in (self.ndk.initial, self.prior_kernel)]
     factor = 10 * (1 + max(weights) / self.y_scale) * np.sqrt(
         min(1., FEW / len(self.y)))
@@ -216,7 +222,8 @@ class Problem:
                                     diag_reg_absolute_scale=True)
     weights = infer(get='nngp', k_test_train=np.eye(len(self.y),
                                                     dtype=self.dtype))
-    error = float(_rounding(self.prior_kernel, weights)) / self.y_scale
+    error = float(to_host(
+        _rounding(self.prior_kernel, weights))) / self.y_scale
     error = error if np.isfinite(error) else np.inf
     if error >= 1:
       raise ArithmeticError(
@@ -230,11 +237,11 @@ class Problem:
   @functools.cached_property
   def _smallest_eigenvalue(self) -> float:
     """Of the NTK."""
-    return float(jnp.linalg.eigvalsh(self.ndk.initial)[0])
+    return float(to_host(jnp.linalg.eigvalsh(self.ndk.initial)[0]))
 
   def check_gradient_flow(self):
     """Raises if learning without noise has no end that can be computed."""
-    size = float(jnp.max(jnp.diagonal(self.ndk.initial)))
+    size = float(to_host(jnp.max(jnp.diagonal(self.ndk.initial))))
     smallest = self._smallest_eigenvalue
     if not smallest > 4 * self.ndk.rounding * size:
       raise ArithmeticError(
@@ -269,7 +276,7 @@ class Problem:
               self.evaluator else
               evaluator.test_train(x, 'nngp', np.array([[tau, train_tau]]),
                                    **kwargs))
-    mean = infer(get='nngp', k_test_train=kernel)
+    mean = to_host(infer(get='nngp', k_test_train=kernel))
     if not compute_cov:
       return mean, None
 
@@ -282,8 +289,8 @@ class Problem:
           jax.tree_util.tree_map(lambda a: a[some], x), 'nngp', tau, tau,
           **here)
       rows = slice(start * evaluator.locations, stop * evaluator.locations)
-      return infer(get='nngp', k_test_train=kernel[rows],
-                   k_test_test=prior).covariance
+      return to_host(infer(get='nngp', k_test_train=kernel[rows],
+                           k_test_test=prior).covariance)
 
     m = length(x)
     if compute_cov != 'diag':

@@ -39,6 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nt_ndk._src import quadrature
+from nt_ndk._src.devices import to_host
 from nt_ndk._src.typing import Numbers
 
 _STAGES = 6
@@ -295,16 +296,17 @@ def _side_by_side(matrices):
 def make_basis(ndk: LowRankKernel, nngp: LowRankKernel, tau: float) -> Basis:
   """Basis of eigenvectors of the NDK at equal times `tau`."""
   phi = jnp.asarray(ndk.time.phi(tau, tau), ndk.factors.dtype)
-  evecs = _equal_time_eigenvectors(ndk.factors, phi)
+  evecs = to_host(_equal_time_eigenvectors(ndk.factors, phi))
   K, K_diagonal = _rotate(ndk.factors, evecs)
   C, C_diagonal = _rotate(nngp.factors, evecs)
-  symmetric = bool(_is_symmetric(C, C_diagonal))
+  symmetric = bool(to_host(_is_symmetric(C, C_diagonal)))
   if not symmetric:
     C = jnp.concatenate([C, jnp.swapaxes(C, 1, 2)])
   K, C = (_place(_side_by_side(matrices), ndk.factors.sharding)
           for matrices in (K, C))
-  return Basis(np.asarray(evecs), K, np.asarray(K_diagonal, float).T, C,
-               np.asarray(C_diagonal, float).T, symmetric)
+  K_diagonal, C_diagonal = (np.asarray(to_host(d), float).T
+                            for d in (K_diagonal, C_diagonal))
+  return Basis(evecs, K, K_diagonal, C, C_diagonal, symmetric)
 
 
 @jax.jit
@@ -320,8 +322,9 @@ def coupling(basis: Basis, ndk: LowRankKernel, tau: float) -> float:
   """Largest correlation between modes in the NDK at equal times `tau`."""
   phi = ndk.time.phi(tau, tau)
   dtype = basis.ndk.dtype
-  return float(_largest_coupling(basis.ndk, jnp.asarray(phi, dtype),
-                                 jnp.asarray(basis.ndk_diagonal @ phi, dtype)))
+  return float(to_host(_largest_coupling(
+      basis.ndk, jnp.asarray(phi, dtype),
+      jnp.asarray(basis.ndk_diagonal @ phi, dtype))))
 
 
 # Matrices stay on an accelerator, or on several devices. On one CPU they are
@@ -341,7 +344,7 @@ def _multiply(matrices: Matrices, vectors: np.ndarray) -> np.ndarray:
       (n * rank, size * m)).astype(matrices.dtype, copy=False)
   if not isinstance(matrices, np.ndarray):
     flat = jnp.asarray(flat)
-  return np.asarray(matrices @ flat, float).reshape((n, size, m))
+  return np.asarray(to_host(matrices @ flat), float).reshape((n, size, m))
 
 
 def _compress(phi: np.ndarray, matrices: Matrices, diagonal: np.ndarray,
@@ -362,7 +365,7 @@ def _compress(phi: np.ndarray, matrices: Matrices, diagonal: np.ndarray,
   stacked = matrices.reshape((n, n, -1))
   inverse = 1 / np.maximum(diagonal, 1e-10 * np.max(diagonal))
   norms = (stacked**2).transpose((2, 0, 1)) @ inverse.astype(matrices.dtype)
-  norms = np.sqrt(np.asarray(norms, float) @ inverse)
+  norms = np.sqrt(np.asarray(to_host(norms), float) @ inverse)
   norms = np.maximum(norms, 1e-3 * tol)
   _, size, directions = np.linalg.svd(phi * norms, full_matrices=False)
   keep = directions[size > tol].T

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nt_ndk._src.devices import to_host
 from nt_ndk._src.problem import FEW
 from nt_ndk._src.problem import MAX_FITS
 from nt_ndk._src.problem import Problem
@@ -122,7 +123,8 @@ class Trajectory:
     family = problem.ndk.family
     size = lambda tau: family.size(tau) / family.size(0.)
     # The first kernel is that of the beginning.
-    largest = float(jnp.max(jnp.diagonal(problem.factors(problem.ndk))))
+    largest = float(to_host(jnp.max(jnp.diagonal(
+        problem.factors(problem.ndk)))))
     total = solver.total(size) * np.max(size(solver.ends)) * largest
     total *= np.sqrt(min(1., FEW / len(problem.y)))
     return 1 + total / problem.y_scale

@@ -34,6 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nt_ndk._src import quadrature
+from nt_ndk._src.devices import to_host
 from nt_ndk._src.typing import Numbers
 
 _MAX_ITERATIONS = 60
@@ -448,7 +449,7 @@ class VolterraSolver:
       phi = np.asarray(self._kernel.phi(tau, tau), dtype)
       evecs, diagonals = _decompose(self._factors, phi, dtype if self._precise
                                     else jnp.float32)
-      self._modes = _Modes(evecs, np.asarray(diagonals, float))
+      self._modes = _Modes(evecs, np.asarray(to_host(diagonals), float))
       self.stats['eigendecompositions'] += 1
     return self._modes
 
@@ -471,8 +472,9 @@ class VolterraSolver:
         inverse.astype(dtype), self._collocation.lagrange(0.).astype(dtype),
         dtype.type(self._collocation.smoothing), dtype.type(tol),
         _MAX_ITERATIONS)
-    self.stats['products'] += 1 + int(panel.iterations)
-    if panel.iterations >= _MANY_ITERATIONS and (
+    iterations = int(to_host(panel.iterations))
+    self.stats['products'] += 1 + iterations
+    if iterations >= _MANY_ITERATIONS and (
         self._modes_at < self.ends[-1] or not self._precise):
       self._modes_at = max(self._modes_at, self.ends[-1])
       self._modes, self._precise = None, True
@@ -507,8 +509,8 @@ class VolterraSolver:
     if self._limit is None or tau < self._limit_from:
       return np.inf
     limit, integral = self._limit()
-    return float(_distance(x, limit, integral, np.asarray(
-        self._gamma, x.dtype))) / self._scale
+    return float(to_host(_distance(x, limit, integral, np.asarray(
+        self._gamma, x.dtype)))) / self._scale
 
   def extend(self, tau: float,
              progress: Optional[Callable[[float], None]] = None) -> None:
@@ -535,7 +537,8 @@ class VolterraSolver:
         step = self._fixed_step
       step = min(step, self._kernel.tau_max - start)
       points, weights, panel = self._try_panel(step)
-      jump, left = (float(a) / self._scale for a in (panel.jump, panel.left))
+      jump, left = (float(a) / self._scale
+                    for a in to_host((panel.jump, panel.left)))
       # A shorter step is of use for equations that could not be solved only.
       error = max(jump, left if left > .1 * tol else 0.)
       if not np.isfinite(error):
@@ -571,7 +574,7 @@ class VolterraSolver:
 
   def solution(self, tau: np.ndarray) -> jax.Array:
     r""":math:`\rho` at times within the panels, `tau.shape + [n, k]`."""
-    return self._interpolate(np.asarray(self._rho), tau)
+    return self._interpolate(to_host(self._rho), tau)
 
   def total(self, weight: Callable[[np.ndarray], np.ndarray]) -> float:
     r""":math:`\gamma \int w(\tau) \|\rho(\tau)\| d\tau` up to now.
@@ -583,7 +586,7 @@ class VolterraSolver:
       The integral, with the root mean square over samples as norm, the largest
       over outputs.
     """
-    size = np.asarray(_sizes(self._rho))[1:1 + len(self._points)]
+    size = to_host(_sizes(self._rho))[1:1 + len(self._points)]
     weights = np.diff(self.ends)[:, None] * self._collocation.weights
     return float(self._gamma * np.sum(weights.ravel() * weight(self._points) *
                                       size))
@@ -604,7 +607,7 @@ class VolterraSolver:
     weights = np.pad(weights, ((0, 0), (1, room - 1 - weights.shape[1]),
                                (0, 0)))
     return self._interpolate(
-        np.asarray(_integrals(factors, weights, self._rho)), tau)
+        to_host(_integrals(factors, weights, self._rho)), tau)
 
   def _pad(self, weights: np.ndarray) -> np.ndarray:
     """Weights of all that there is room for, so that shapes last."""
