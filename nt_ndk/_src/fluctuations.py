@@ -17,7 +17,8 @@ from nt_ndk._src.typing import ComputeCov
 from nt_ndk._src.typing import PyTree
 
 _MAX_SIZE = 96
-_PROBES = 12
+# Predictions for which grids are chosen, and mixtures of all.
+_PROBES, _MIXTURES = 8, 4
 
 
 def project(covariance: np.ndarray) -> np.ndarray:
@@ -69,6 +70,7 @@ class Fluctuations:
     self.ndk, self.nngp = ndk or problem.ndk, nngp or problem.nngp
     self._basis: Optional[resolvent.Basis] = None
     self._fits = (0, 0)
+    self._latest: tuple[Any, Any, list[np.ndarray]] = None, None, []
     self.error = self.mean_difference = 0.
 
   @property
@@ -182,8 +184,17 @@ class Fluctuations:
     Returns:
       Two arrays `[n, C, m]`, in the basis of `rows`.
     """
-    return [np.matmul(kernel.family.phi(rows.tau, times), rows.basis.rotate(
-        factor)) for kernel, factor in zip((self.ndk, self.nngp), factors)]
+    return [kernel.family.phi(rows.tau, times) @ factor for kernel, factor in
+            zip((self.ndk, self.nngp), self._rotated(rows, factors))]
+
+  def _rotated(self, rows: Resolvent,
+               factors: list[np.ndarray]) -> list[np.ndarray]:
+    """Factors in the basis of `rows`; those of the latest are kept."""
+    basis, latest, rotated = self._latest
+    if basis is not rows.basis or latest is not factors:
+      rotated = [rows.basis.rotate(factor) for factor in factors]
+      self._latest = rows.basis, factors, rotated
+    return rotated
 
   def solved(self, tau: float, factors: list[np.ndarray], scale: np.ndarray,
              grid: Grid = Grid()) -> tuple[Resolvent, Grid, float]:
@@ -196,29 +207,42 @@ class Fluctuations:
       grid: to begin with.
 
     Returns:
-      The resolvent, its grid, and the change of variances on a finer grid,
-      relative to those without data.
+      The resolvent, on as few points as these predictions need; the grid to
+      begin with at later times; and the change of variances between that grid
+      and a finer one, from which the points are, relative to those without
+      data.
     """
     m, rtol = len(scale), self._problem.rtol
     probes = np.unique(np.linspace(0, m - 1, _PROBES).astype(int))
-    some = [factor[:, :, probes] for factor in factors]
+    # And mixtures of all, so that none is overlooked.
+    mixtures = np.random.RandomState(0).normal(size=(m, _MIXTURES)) / m**.5
+    mix = np.concatenate([np.eye(m)[:, probes], mixtures], 1) / scale[:, None]
+    unit = np.ones(mix.shape[1])
 
-    def solve(grid):
-      rows = self.resolvent(tau, grid)
-      kappa, cross = self.kernels(rows, some, rows.times)
-      solved = rows.rows(kappa, scale[probes])
-      prior = scale[probes]**2
-      return rows, solved.tail, rows.covariance(solved, prior, cross) / prior
+    def solve(rows, guess=None):
+      kappa, cross = (a @ mix for a in self.kernels(rows, factors, rows.times))
+      solved = rows.rows(kappa, unit, guess)
+      variance = rows.covariance(solved, unit, cross)
+      return rows, solved, cross, variance[:len(probes)]
 
-    rows, tail, variance = solve(grid)
+    def on(other, rows, solved):
+      """The same on another grid."""
+      return solve(other, rows.grid.lagrange(other.grid.ages) @ solved.h)
+
+    rows, solved, cross, variance = solve(self.resolvent(tau, grid))
     while True:
       finer = grid.finer()
-      finer_rows, finer_tail, finer_variance = solve(finer)
+      finer_rows, solved, cross, finer_variance = on(
+          self.resolvent(tau, finer), rows, solved)
       error = float(np.max(np.abs(variance - finer_variance)))
-      if error <= 2 * rtol and tail <= 20 * rtol or finer == grid:
-        return rows, grid, error
-      rows, tail, variance = finer_rows, finer_tail, finer_variance
-      grid = finer
+      if error <= 2 * rtol and solved.tail <= 20 * rtol or finer == grid:
+        break
+      rows, variance, grid = finer_rows, finer_variance, finer
+    # Of the finer grid, the points that are needed.
+    few = finer_rows.reduced(solved, cross, unit, rtol)
+    *_, few_variance = on(few, finer_rows, solved)
+    error = max(error, float(np.max(np.abs(few_variance - variance))))
+    return few, grid, error
 
   def two_time_covariance(self, tau1: float, tau2: float, x_test: PyTree,
                           diagonal: bool, **kwargs: Any) -> np.ndarray:

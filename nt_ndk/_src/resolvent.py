@@ -31,12 +31,14 @@ as Brownian motion, is split in the same way: by modes on the fine mesh, exactly
 across its kink, and their coupling on the coarse grid.
 """
 
+import copy
 import functools
 from typing import Callable, NamedTuple, Optional, Protocol, Union
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 
 from nt_ndk._src import quadrature
 from nt_ndk._src.devices import to_host
@@ -47,7 +49,7 @@ _RATIO = 2.5  # Growth of ages from panel to panel.
 _MODES_AT_ONCE = 256
 _MAX_ITERATIONS = 100
 # Bytes that one block of vectors on the coarse grid may take.
-_BLOCK_BYTES = 2**27
+_BLOCK_BYTES = 2**28
 
 Matrices = Union[np.ndarray, jax.Array]
 
@@ -106,8 +108,38 @@ class _CoarseGrid:
       low, high = np.where(above, low, middle), np.where(above, middle, high)
     self.ages = self._age((low + high) / 2)
     self.ages[0], self.ages[-1] = 0., tau
-    self.times = tau - self.ages
+    self._degree = size - 1
     self._inverse = np.linalg.inv(self._chebyshev(self.ages))
+
+  @property
+  def times(self) -> np.ndarray:
+    return self._tau - self.ages
+
+  def reduced(self, functions: np.ndarray,
+              tol: float) -> tuple['_CoarseGrid', np.ndarray, np.ndarray]:
+    """The points that some functions need, with the space that they span.
+
+    Args:
+      functions: `[P, C]`, values on the grid.
+      tol: what may be left out of them, in Euclidean norm over `P`.
+
+    Returns:
+      A grid of `Q` of the points; their indices, `[Q]`; and values at all points
+      of what interpolates between these, `[C, Q]`.
+    """
+    triangle = np.linalg.qr(functions, mode='r')
+    _, triangle, order = scipy.linalg.qr(triangle, mode='economic',
+                                         pivoting=True)
+    count = max(1, int(np.sum(np.abs(np.diag(triangle)) > tol)))
+    weights = scipy.linalg.solve_triangular(triangle[:count, :count],
+                                            triangle[:count])
+    matrix = np.empty((len(order), count))
+    matrix[order] = weights.T
+    latest_first = np.argsort(order[:count])
+    points, matrix = order[:count][latest_first], matrix[:, latest_first]
+    out = copy.copy(self)
+    out.ages, out._inverse = self.ages[points], self._inverse @ matrix
+    return out, points, matrix
 
   def _age(self, z):
     return np.minimum(self._width * np.sinh(z)**2, self._tau)
@@ -120,8 +152,7 @@ class _CoarseGrid:
   def _chebyshev(self, age):
     low, high = self._ends
     u = 2 * (self._variable(age) - low) / (high - low) - 1
-    return np.polynomial.chebyshev.chebvander(np.clip(u, -1, 1),
-                                              len(self.ages) - 1)
+    return np.polynomial.chebyshev.chebvander(np.clip(u, -1, 1), self._degree)
 
   def lagrange(self, age: np.ndarray) -> np.ndarray:
     """Polynomials that are 1 at one point and 0 at the others, `[..., C]`."""
@@ -130,7 +161,7 @@ class _CoarseGrid:
   def tail(self, values: np.ndarray) -> np.ndarray:
     """Size of the last coefficients of functions on the grid, axis -1."""
     series = np.abs(values @ self._inverse.T)
-    return np.max(series[..., -max(2, len(self.ages) // 6):], -1)
+    return np.max(series[..., -max(2, (self._degree + 1) // 6):], -1)
 
 
 class _FineMesh:
@@ -411,7 +442,8 @@ class Resolvent:
 
   Attributes:
     basis: modes.
-    times: `[C]`, coarse grid, latest first.
+    grid: ages of the coarse grid, `[C]`.
+    times: `[C]`, the same as times, latest first.
   """
 
   def __init__(self, tau: float, temperature: float, ndk: LowRankKernel,
@@ -446,7 +478,6 @@ class Resolvent:
     first = np.clip(first, 1e-13 * tau, min(1e-2 * width, tau))
     self.mesh = _FineMesh(tau, first, early, longest, impulse)
     self.grid = _CoarseGrid(tau, width, early, 16 * longest, size)
-    self.times = self.grid.times
 
     fine = self.mesh.ages
     at_fine = self.grid.lagrange(fine)
@@ -463,6 +494,37 @@ class Resolvent:
     self._nngp_phi, self._nngp_diagonal = nngp.time.phi(*pairs), variance
     self._moments = self._tensor((self.mesh.weights[:, None] * at_fine).T[None])
     self._total = np.einsum('f,nfc->nc', self.mesh.weights, self._beta)
+
+  @property
+  def times(self) -> np.ndarray:
+    return self.grid.times
+
+  def reduced(self, rows: Rows, cross: np.ndarray, scale: np.ndarray,
+              tol: float) -> 'Resolvent':
+    """The same on those points of the coarse grid that some rows need.
+
+    Args:
+      rows: of `m` predictions.
+      cross: `[n, C, m]`, see `covariance`.
+      scale: `[m]`, standard deviations of the predictions without data.
+      tol: what may be left out of them.
+    """
+    one = np.sqrt(np.maximum(self._nngp_diagonal,
+                             1e-20 * np.max(self._nngp_diagonal)))
+    functions = np.concatenate([
+        np.moveaxis(a / scale * size[:, None, None], 1, 2).reshape(
+            (-1, len(self.times)))
+        for a, size in ((rows.h, self._size), (cross, 1 / one),
+                        (rows.coupled, 1 / one))])
+    out = copy.copy(self)
+    out.grid, points, matrix = self.grid.reduced(functions, tol)
+    out._beta, out._total = self._beta @ matrix, self._total @ matrix
+    out._moments = matrix.T @ self._moments @ matrix
+    out._coupling = self._coupling[:, :, points] @ matrix
+    out._mode_covariance = matrix.T @ self._mode_covariance @ matrix
+    matrices, tensor = self._covariance_operator
+    out._covariance_operator = matrices, tensor[:, :, points] @ matrix
+    return out
 
   def _solve_modes(self, weights: np.ndarray, right: np.ndarray,
                    shift: float) -> np.ndarray:
@@ -487,12 +549,14 @@ class Resolvent:
 
   # Rows.
 
-  def rows(self, kappa: np.ndarray, scale: np.ndarray) -> Rows:
+  def rows(self, kappa: np.ndarray, scale: np.ndarray,
+           guess: Optional[np.ndarray] = None) -> Rows:
     r"""Solves :math:`T b + \int b\, \mathrm{NDK} = \kappa`.
 
     Args:
       kappa: `[n, C, m]`, right-hand sides at `times`, in the basis of modes.
       scale: `[m]`, standard deviations of the predictions without data.
+      guess: `[n, C, m]`, of `Rows.h`.
 
     Returns:
       `Rows`.
@@ -505,7 +569,8 @@ class Resolvent:
                                        _respond(self._coupling, h))
     dot = lambda a, b: np.einsum('ncm,ncm->m', a, b)
     # Vectors are in units of what they make of a prediction.
-    h, residual = kappa, size * (kappa - operator(kappa))
+    h = kappa if guess is None else guess
+    residual = size * (kappa - operator(h))
     directions: list[tuple[np.ndarray, np.ndarray]] = []
     while True:
       left = np.sqrt(np.max(np.sum(residual**2, 0), initial=0.))
