@@ -6,7 +6,8 @@ The network of `suite.py` on MNIST 4/9. A process that keeps its results in a
 folder is killed when four kernels are there, another one when half of the
 panels are, and a third one comes to the end; a fourth one only reads. The table
 has seconds, kernels, panels, and memory planned and taken of each (mapped files
-count as taken), and of a run without a folder.
+count as taken), of a run that is not killed, and of one without a folder, whose
+kernels are computed together rather than one by one.
 
     python benchmarks/resume.py --data_dir=/path/to/mnist --n=4000
 """
@@ -77,7 +78,8 @@ def on_disk(store):
   return kernels, len(glob.glob(f'{journal}/*.npz')) if journal else 0
 
 
-def run(script, folder, store=None, until=lambda kernels, panels: False):
+def run(name, script, folder, store=None,
+        until=lambda kernels, panels: False):
   """Runs a process, which is killed when enough is on disk; prints a row."""
   output = os.path.join(folder, 'out.npz')
   flag = [f'--store={store}'] if store else []
@@ -94,13 +96,13 @@ def run(script, folder, store=None, until=lambda kernels, panels: False):
   seconds = time.perf_counter() - begin
   if process.returncode == -signal.SIGKILL:
     kernels, panels = on_disk(store)
-    print(f'{"killed":16}{seconds:10.1f}{kernels:10} on disk{panels:10}',
+    print(f'{name:16}{seconds:10.1f}{kernels:10} on disk{panels:10}',
           flush=True)
     return None
   if process.returncode:
     raise RuntimeError(f'The run failed, with status {process.returncode}.')
   out = dict(np.load(output))
-  print(f'{"resumed" if store else "uninterrupted":16}{seconds:10.1f}'
+  print(f'{name:16}{seconds:10.1f}'
         f'{out["kernels"]:10} computed{out["panels"]:9}'
         f'{out["planned"] / 1e9:12.2f}{out["gigabytes"]:10.2f}', flush=True)
   return out['mean']
@@ -113,15 +115,18 @@ def main(argv):
   print(f'{"run":16}{"seconds":>10}{"kernels":>19}{"panels":>9}'
         f'{"GB planned":>12}{"GB peak":>10}')
   with tempfile.TemporaryDirectory(dir=_FOLDER.value) as folder:
-    whole = run(argv[0], folder)
+    script, store = argv[0], os.path.join(folder, 'store')
+    memory = run('in memory', script, folder)
     panels = int(np.load(os.path.join(folder, 'out.npz'))['panels'])
-    store = os.path.join(folder, 'store')
-    run(argv[0], folder, store, lambda k, p: k >= 4 and not p)
-    run(argv[0], folder, store, lambda _, p: p >= panels // 2)
-    resumed = run(argv[0], folder, store)
-    again = run(argv[0], folder, store)
-  for name, mean in (('resumed', resumed), ('read', again)):
-    print(f'Largest difference, {name}: {np.abs(mean - whole).max():.1e}')
+    whole = run('uninterrupted', script, folder, os.path.join(folder, 'whole'))
+    run('killed', script, folder, store, lambda k, p: k >= 4 and not p)
+    run('killed', script, folder, store, lambda _, p: p >= panels // 2)
+    resumed = run('resumed', script, folder, store)
+    again = run('read', script, folder, store)
+  for name, mean in (('in memory', memory), ('resumed', resumed),
+                     ('read', again)):
+    print('Largest difference from the uninterrupted run, '
+          f'{name}: {np.abs(mean - whole).max():.1e}')
 
 
 if __name__ == '__main__':
