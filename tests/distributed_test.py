@@ -23,7 +23,8 @@ from nt_ndk._src import devices
 jax.config.update('jax_enable_x64', True)
 
 _PROCESSES = 2
-_DEVICES = 2  # Of each process.
+# Of each process. With more than one on CPUs, JAX 0.5.3 mixes up messages.
+_DEVICES = 2 if jax.__version_info__ >= (0, 10) else 1
 _TIMEOUT = 400
 
 
@@ -91,8 +92,6 @@ def start(path, *args):
       [sys.executable, path, *map(str, args)], stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT, text=True,
       env={**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': 'true',
-           # JAX 0.5.3 mixes up messages of programs that overlap.
-           'JAX_CPU_ENABLE_ASYNC_DISPATCH': 'false',
            'XLA_FLAGS':
            f'{flags} --xla_force_host_platform_device_count={_DEVICES}',
            # Devices that wait for each other need a thread each.
@@ -155,7 +154,7 @@ class DistributedTest(absltest.TestCase):
     for found in self.found:
       self.assertNotEmpty(found['shares'])
       np.testing.assert_array_equal(found['shares'], 1 / _PROCESSES)
-      np.testing.assert_array_equal(found['parts'], [6, 6])
+      np.testing.assert_array_equal(found['parts'], [12 // _DEVICES] * _DEVICES)
       # Four devices do not divide 22 samples: one of each process.
       np.testing.assert_array_equal(found['fewer'], [11])
 
