@@ -96,7 +96,7 @@ class Fluctuations:
       self._fits = fits
     scales = self.ndk.scales
     return Resolvent(tau, problem.temperature, ndk, nngp, basis, problem.rtol,
-                     grid.size, grid.width * scales.lag, .03 * scales.slow)
+                     grid.size, grid.width * scales.lag, .1 * scales.slow)
 
   def predictions(self, tau: np.ndarray, x_test: PyTree,
                   compute_cov: ComputeCov,

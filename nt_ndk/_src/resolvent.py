@@ -477,7 +477,7 @@ class Resolvent:
     first = .3 * (1e-8 if impulse else temperature / (largest + temperature))
     first = np.clip(first, 1e-13 * tau, min(1e-2 * width, tau))
     self.mesh = _FineMesh(tau, first, early, longest, impulse)
-    self.grid = _CoarseGrid(tau, width, early, 16 * longest, size)
+    self.grid = _CoarseGrid(tau, width, early, 5 * longest, size)
 
     fine = self.mesh.ages
     at_fine = self.grid.lagrange(fine)
