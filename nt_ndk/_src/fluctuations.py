@@ -132,7 +132,7 @@ class Fluctuations:
             x, 'nngp', tau_, tau_, **kwargs)), float)
       if tau_ > 0:
         rows, grid, change = self.solved(tau_, factors, np.sqrt(variances[i]),
-                                         grid)
+                                         grid, needed_only=True)
         kappa, cross = self.kernels(rows, factors, rows.times)
         mean, covariance, error = rows.predictions(
             kappa, cross, covariance, np.sqrt(variances[i]), problem.y)
@@ -197,20 +197,22 @@ class Fluctuations:
     return rotated
 
   def solved(self, tau: float, factors: list[np.ndarray], scale: np.ndarray,
-             grid: Grid = Grid()) -> tuple[Resolvent, Grid, float]:
-    """Resolvent on a grid that is fine enough for a few predictions.
+             grid: Grid = Grid(),
+             needed_only: bool = False) -> tuple[Resolvent, Grid, float]:
+    """Resolvent on a grid that is fine enough for predictions.
 
     Args:
       tau: time.
       factors: from `factors`.
       scale: `[m]`, standard deviations without data.
       grid: to begin with.
+      needed_only: whether to keep only those points of the grid that these
+        predictions need, which are too few for kernels with other times.
 
     Returns:
-      The resolvent, on as few points as these predictions need; the grid to
-      begin with at later times; and the change of variances between that grid
-      and a finer one, from which the points are, relative to those without
-      data.
+      The resolvent; the grid to begin with at later times; and the change of
+      variances between that grid and a finer one, which is that of the
+      resolvent, relative to those without data.
     """
     m, rtol = len(scale), self._problem.rtol
     probes = np.unique(np.linspace(0, m - 1, _PROBES).astype(int))
@@ -238,11 +240,11 @@ class Fluctuations:
       if error <= 2 * rtol and solved.tail <= 20 * rtol or finer == grid:
         break
       rows, variance, grid = finer_rows, finer_variance, finer
-    # Of the finer grid, the points that are needed.
+    if not needed_only:
+      return finer_rows, grid, error
     few = finer_rows.reduced(solved, cross, unit, rtol)
     *_, few_variance = on(few, finer_rows, solved)
-    error = max(error, float(np.max(np.abs(few_variance - variance))))
-    return few, grid, error
+    return few, grid, max(error, float(np.max(np.abs(few_variance - variance))))
 
   def two_time_covariance(self, tau1: float, tau2: float, x_test: PyTree,
                           diagonal: bool, **kwargs: Any) -> np.ndarray:
