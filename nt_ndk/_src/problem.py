@@ -27,6 +27,7 @@ from nt_ndk._src.typing import Axes
 from nt_ndk._src.typing import ComputeCov
 from nt_ndk._src.typing import KernelFn
 from nt_ndk._src.typing import PyTree
+from nt_ndk._src.volterra import ROOM
 
 _FLOAT32_RTOL = 1e-3
 # Estimated error that the user is told of.
@@ -35,7 +36,7 @@ _WARN = 1e-3
 _BLOCK = 64
 # Matrices beside those of a kernel: that of the NTK, that under the prior,
 # eigenvectors, and what these take to be found.
-_OTHERS = 6
+_OTHERS = 7
 # Fits of kernels to a problem, and samples whose errors add up.
 MAX_FITS = 3
 FEW = 8
@@ -160,7 +161,8 @@ class Problem:
     self.stats['planned_bytes'] = memory.check(
         matrix, 0 if self.store else rank,
         max(_OTHERS * matrix,
-            2 * matrix + self.evaluator.temporary_bytes(kernel.get, rank)))
+            2 * matrix + self.evaluator.temporary_bytes(kernel.get, rank)) +
+        rank * ROOM * self.y.nbytes)
     bar = self.bar(f'Kernels, {rank} x {matrix / 1e9:.2g} GB', rank)
     out = self.timed('kernels', lambda: kernel.factors(bar.to))
     bar.close()

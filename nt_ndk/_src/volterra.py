@@ -37,6 +37,8 @@ from nt_ndk._src import quadrature
 from nt_ndk._src.devices import to_host
 from nt_ndk._src.typing import Numbers
 
+# Points whose values and images there is room for at first.
+ROOM = 512
 _MAX_ITERATIONS = 60
 _MAX_DIRECTIONS = 8
 # Iterations after which other modes are worth their cost.
@@ -374,7 +376,7 @@ class VolterraSolver:
     self._scale = max(float(np.sqrt(np.mean(np.square(y)))), 1e-300)
 
     # Values at time 0 and at all points, and their images; room for more.
-    self._rho, self._images = _start(factors, y, 64 * stages)
+    self._rho, self._images = _start(factors, y, ROOM)
     self._points = np.zeros(0)
     # Of each panel: [R, stages, points so far].
     self._weights: list[np.ndarray] = []
