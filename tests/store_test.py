@@ -301,11 +301,15 @@ class MemoryTest(absltest.TestCase):
       mean()
     with mock.patch.object(memory, 'available',
                            return_value=on_disk['planned_bytes']):
+      with self.assertRaisesRegex(MemoryError, 'Pass `store_dir`'):
+        mean()
+      mean(self.create_tempdir().full_path)
+    # Before any kernel is computed.
+    with mock.patch.object(memory, 'available', return_value=matrix):
       with mock.patch.object(KernelEvaluator, 'train_train') as train_train:
         with self.assertRaisesRegex(MemoryError, 'Pass `store_dir`'):
           mean()
       train_train.assert_not_called()
-      mean(self.create_tempdir().full_path)
 
   def test_available(self):
     free = memory.available()
