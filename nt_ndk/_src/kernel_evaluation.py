@@ -22,10 +22,9 @@ from nt_ndk._src.typing import PyTree
 _SAMPLE_BYTES = 2**26
 # Kernels of a few samples with all others, at all times, are computed together,
 # so that products of inputs are shared and intermediate results stay in a
-# cache: a number of samples, or what that cache takes, but no more bytes.
+# cache: a number of samples, or what that cache takes.
 _TILE_ROWS = 64
 _CACHE_BYTES = 2**24
-_TILE_BYTES = 2**28
 # Numbers of times of one evaluation on a sample: for each there is a program,
 # so that the largest two that there is room for are used.
 _SAMPLE_TIMES = 512, 32, 8
@@ -281,12 +280,10 @@ class KernelEvaluator:
 
   def _tile_rows(self, n1: int, n2: int, count: int) -> int:
     """Samples of a tile; 0 if kernels are computed one at a time."""
-    row_bytes = self._bytes * n2 * count
-    rows = int(min(n1, max(_TILE_ROWS, _CACHE_BYTES / row_bytes),
-                   _TILE_BYTES / row_bytes))
-    tiles = (self._pure and self.spread.count == 1 and
-             rows >= min(n1, _TILE_ROWS // 4))
-    return rows if tiles else 0
+    # Covariances of images have no room in a cache.
+    if not self._pure or self.spread.count > 1 or self._bytes > 8:
+      return 0
+    return min(n1, max(_TILE_ROWS, _CACHE_BYTES // (8 * n2 * count)))
 
   def temporary_bytes(self, get: str, count: int) -> int:
     """Memory that train-train kernels take while they are computed.

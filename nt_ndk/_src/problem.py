@@ -206,7 +206,7 @@ class Problem:
       missed = factor * self.ndk.error / self.rtol
       if missed <= 3 or self.ndk.exact:
         break
-      self.ndk.tighten(1 / missed)
+      self.timed('compression', lambda: self.ndk.tighten(1 / missed))
     return factor * (self.ndk.error + self.ndk.rounding)
 
   # Equilibrium.

@@ -99,7 +99,7 @@ class Trajectory:
         break
       # The kernels were not accurate enough for this problem.
       self._fitted += 1
-      problem.ndk.tighten(1 / missed)
+      problem.timed('compression', lambda: problem.ndk.tighten(1 / missed))
 
     # At the end of time the trajectory is known.
     error = max(.3 * max(solver.errors, default=0.) +
