@@ -7,7 +7,6 @@ from typing import Any, Callable, Optional
 import warnings
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nt_ndk._src import kernel_family

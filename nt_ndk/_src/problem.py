@@ -163,7 +163,8 @@ class Problem:
         max(_OTHERS * matrix,
             2 * matrix + self.evaluator.temporary_bytes(kernel.get, rank)) +
         rank * ROOM * self.y.nbytes)
-    bar = self.bar(f'Kernels, {rank} x {matrix / 1e9:.2g} GB', rank)
+    size = f', {rank} x {matrix / 1e9:.2f} GB' if matrix > 1e7 else ''
+    bar = self.bar(f'Kernels{size}', rank)
     out = self.timed('kernels', lambda: kernel.factors(bar.to))
     bar.close()
     return out

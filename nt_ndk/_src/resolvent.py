@@ -124,8 +124,8 @@ class _CoarseGrid:
       tol: what may be left out of them, in Euclidean norm over `P`.
 
     Returns:
-      A grid of `Q` of the points; their indices, `[Q]`; and values at all points
-      of what interpolates between these, `[C, Q]`.
+      A grid of `Q` of the points; their indices, `[Q]`; and values at all
+      points of what interpolates between these, `[C, Q]`.
     """
     triangle = np.linalg.qr(functions, mode='r')
     _, triangle, order = scipy.linalg.qr(triangle, mode='economic',

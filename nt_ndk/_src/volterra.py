@@ -281,10 +281,9 @@ def _solve_panel(factors, y, rho, images, count, past, inner, evecs, inverse,
   i, (x, x_images, residual), *_ = jax.lax.while_loop(
       unsolved, iterate, (jnp.int32(0), (x, x_images, residual),
                           precondition(residual), none))
-  jump, jump_images = (
-      a - b @ at_start for a, b in (
-          (rho[count - 1], jnp.moveaxis(x, 1, -1)),
-          (jax.lax.dynamic_index_in_dim(images, count - 1, 3, False), x_images)))
+  last_images = jax.lax.dynamic_index_in_dim(images, count - 1, 3, False)
+  jump = rho[count - 1] - jnp.moveaxis(x, 1, -1) @ at_start
+  jump_images = last_images - x_images @ at_start
   # Integrated over the panel, where the polynomial is better than here.
   integral = smoothing * jump_images @ jnp.sum(inner[:, -1], -1)
   return _Panel(x, x_images, i, _rms(residual), jnp.maximum(
