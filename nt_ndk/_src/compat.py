@@ -25,7 +25,9 @@ step  what NT looks for                            what it gets
       modules
 8     ``cost_analysis()[0]`` (a dict since JAX     a count of operations that
       0.5), in NT's modules                        reads both
-9     ``neural_tangents.experimental``             the same module, loaded
+9     ``jax.numpy.arctan2`` (slow on CPUs), in     one that is equal up to
+      NT's kernels of ReLU, erf and others         rounding
+10    ``neural_tangents.experimental``             the same module, loaded
       (imports TensorFlow)                         when it is first used
 ====  ===========================================  ==========================
 
@@ -34,7 +36,7 @@ may return wrong numbers on CPUs, where they have loops. There this cache is
 disabled.
 
 Steps 1 to 3 add names that are missing and never replace one that is there;
-steps 4 to 8 rebind names inside NT's own modules, so nothing that JAX or SciPy
+steps 4 to 9 rebind names inside NT's own modules, so nothing that JAX or SciPy
 defines changes for anyone else. What was done is logged at debug level.
 """
 
@@ -49,7 +51,10 @@ from typing import Any, Callable
 import jax
 from jax.extend import source_info_util
 from jax.interpreters import ad
+import jax.numpy as jnp
 import scipy
+
+from nt_ndk._src.arctan import arctan2
 
 _NT = 'neural_tangents'
 _EXPERIMENTAL = f'{_NT}.experimental'
@@ -206,7 +211,9 @@ def _patch_neural_tangents() -> list[str]:
   empirical._eqn_vjp_fn = _transpose_equation
   empirical._get_flops = _get_flops
   # pylint: enable=protected-access
-  done += ['linearize', 'transposes', 'cost_analysis']
+  elementwise: Any = importlib.import_module(f'{_NT}._src.stax.elementwise')
+  elementwise.jnp = _Overlay(jnp, arctan2=arctan2)
+  done += ['linearize', 'transposes', 'cost_analysis', 'arctan2']
   return done
 
 

@@ -17,6 +17,7 @@ from nt_ndk._src.typing import PyTree
 # Pairs of samples on which kernels are compressed, by angle.
 _SAMPLE_PAIRS = 18
 _POOL_SIZE = 1000
+_DUPLICATE = 1e-5  # Smallest angle of inputs that differ.
 _MAX_FITS = 3
 # Error that fits can have, in rounding errors.
 _ROUNDING = 200
@@ -31,37 +32,47 @@ def _features(x: PyTree) -> np.ndarray:
                          for a in jax.tree_util.tree_leaves(x)], 1)
 
 
-def _choose_pairs(a: np.ndarray, b: np.ndarray,
+def _angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """Between rows of `a` and of `b`, `[n, m]`."""
+  norms = (np.linalg.norm(v, axis=1) for v in (a, b))
+  cosine = a @ b.T / np.maximum(np.outer(*norms), 1e-300)
+  return np.arccos(np.clip(cosine, -1, 1))
+
+
+def _choose_pairs(angle: np.ndarray, norm_a: np.ndarray, norm_b: np.ndarray,
                   rng: np.random.RandomState) -> np.ndarray:
-  """Pairs of rows at all angles and with extreme norms.
+  """Pairs of vectors at all angles and with extreme norms.
 
   Args:
-    a: `[n, d]`.
-    b: `[m, d]`.
+    angle: `[n, m]`.
+    norm_a: `[n]`.
+    norm_b: `[m]`.
     rng: draws pairs.
 
   Returns:
-    `[P, 2]`, indices of rows of `a` and of `b`.
+    `[P, 2]`, indices of vectors.
   """
-  size = _SAMPLE_PAIRS
-  if len(a) * len(b) <= 2 * size:
-    return np.stack(np.meshgrid(np.arange(len(a)), np.arange(len(b)),
-                                indexing='ij'), -1).reshape((-1, 2))
+  size, (n, m) = _SAMPLE_PAIRS, angle.shape
+  if n * m <= 2 * size:
+    return np.stack(np.meshgrid(np.arange(n), np.arange(m), indexing='ij'),
+                    -1).reshape((-1, 2))
 
-  norm_a, norm_b = (np.linalg.norm(v, axis=1) for v in (a, b))
-  cosine = a @ b.T / np.maximum(np.outer(norm_a, norm_b), 1e-300)
-  angle = np.arccos(np.clip(cosine, -1, 1))
   # Exact duplicates are like a point with itself.
-  others = angle[cosine < 1 - 1e-10]
+  others = angle[angle > _DUPLICATE]
   low, high = (others.min(), others.max()) if others.size else (0., 0.)
   levels = low + (high - low) * np.append([0., 1.], rng.uniform(size=size))
   extreme_a, extreme_b = ([np.argmin(v), np.argmax(v)]
                           for v in (norm_a, norm_b))
+  gap = np.empty_like(angle)
+
+  def nearest(level):
+    np.abs(np.subtract(angle, level, out=gap), out=gap)
+    return np.unravel_index(np.argmin(gap), angle.shape)
+
   return np.unique(
-      [np.unravel_index(np.argmin(np.abs(angle - level)), angle.shape)
-       for level in levels] +
-      list(zip(rng.randint(len(a), size=size // 2),
-               rng.randint(len(b), size=size // 2))) +
+      list(map(nearest, levels)) +
+      list(zip(rng.randint(n, size=size // 2),
+               rng.randint(m, size=size // 2))) +
       [(i, j) for i in extreme_a for j in extreme_b], axis=0)
 
 
@@ -70,12 +81,13 @@ def _training_pairs(x: PyTree, count: int,
   """Lists of pairs of training samples, each of all kinds, `count` times."""
   pool = rng.permutation(length(x))[:_POOL_SIZE]
   features = _features(_take(x, pool))
+  angle, norm = _angles(features, features), np.linalg.norm(features, axis=1)
   out = []
   for k in range(count):
     # Kernels at different times are not symmetric: pairs in random order, the
     # nearest samples in both.
     other = rng.permutation(len(pool))
-    i, j = _choose_pairs(features, features[other], rng).T
+    i, j = _choose_pairs(angle[:, other], norm, norm[other], rng).T
     pairs = np.stack([pool[i], pool[other[j]]], 1)[:, ::-1 if k % 2 else 1]
     itself = rng.permutation(np.unique(pairs))[:_SAMPLE_PAIRS // 2]
     out.append(np.concatenate([pairs, np.stack([itself, itself], 1)]))
@@ -306,10 +318,12 @@ class CompressedKernel:
     pools = [rng.permutation(length(x))[:_POOL_SIZE] for x, _ in (test, train)]
     features = [_features(_take(x, pool))
                 for pool, (x, _) in zip(pools, (test, train))]
+    angle = _angles(*features)
+    norms = [np.linalg.norm(f, axis=1) for f in features]
 
     def choose():
       """Test samples of some pairs, and pairs of these and training samples."""
-      i, j = _choose_pairs(features[0], features[1], rng).T
+      i, j = _choose_pairs(angle, *norms, rng).T
       return (_take(test, pools[0][i]),
               np.stack([np.arange(len(i)), pools[1][j]], 1))
 

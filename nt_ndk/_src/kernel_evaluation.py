@@ -19,12 +19,13 @@ from nt_ndk._src.typing import KernelFn
 from nt_ndk._src.typing import PyTree
 
 # Bytes that the covariances of one evaluation on a sample may take.
-_SAMPLE_BYTES = 2**26
-# Kernels of a few samples with all others, at all times, are computed together,
-# so that products of inputs are shared and intermediate results stay in a
-# cache: a number of samples, or what that cache takes.
-_TILE_ROWS = 64
-_CACHE_BYTES = 2**24
+_SAMPLE_BYTES = 2**21
+# Bytes of a covariance in a block of kernels that are computed together, so
+# that intermediate results stay in a cache.
+_BLOCK_BYTES = 2**20
+_SMALLEST_BLOCK = 4
+# Rounding errors by which a symmetric kernel may differ from its transpose.
+_SKEW = 1000
 # Numbers of times of one evaluation on a sample: for each there is a program,
 # so that the largest two that there is room for are used.
 _SAMPLE_TIMES = 512, 32, 8
@@ -44,24 +45,21 @@ def _compiled(kernel_fn):
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled_tile(kernel_fn, get, static_kwargs, size):
-  """Kernels of a few samples with all others at all pairs of times."""
+def _compiled_block(kernel_fn, get, static_kwargs, sizes):
+  """Kernels of some samples with some others at pairs of times, `[a, Q, b]`."""
 
-  def tile(out, first, second, times, start):
-    """Puts them in their place, in rows from that of the sample `start`."""
-    x1, arrays1 = jax.tree_util.tree_map(
-        lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), first)
-    x2, arrays2 = second
+  def some(data, start, size):
+    return jax.tree_util.tree_map(
+        lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), data)
+
+  def block(first, second, times, starts):
+    (x1, arrays1), (x2, arrays2) = map(some, (first, second), starts, sizes)
     kwargs = {name: (v, arrays2[name]) for name, v in arrays1.items()}
-    kernels = jax.vmap(lambda tau1, tau2: to_matrix(kernel_fn(
+    return jax.vmap(lambda tau1, tau2: to_matrix(kernel_fn(
         x1, x2, get, diffusion_time=(tau1, tau2), **kwargs,
         **dict(static_kwargs))), out_axes=1)(*times)
-    rows = len(kernels)
-    return jax.lax.dynamic_update_slice(
-        out, kernels.reshape((rows, -1)).astype(out.dtype),
-        (start * (rows // size), 0))
 
-  return jax.jit(tile, donate_argnums=0)
+  return jax.jit(block)
 
 
 @functools.lru_cache(maxsize=16)
@@ -105,6 +103,32 @@ def _insert(matrices, matrix, index):
   """Puts a matrix in its place, without a copy of the others."""
   return jax.lax.dynamic_update_slice(matrices, matrix,
                                       (0, index * matrix.shape[1]))
+
+
+@functools.partial(jax.jit, donate_argnums=0, static_argnames=('count',
+                                                             'transposed'))
+def _put(matrices, block, start, count, transposed):
+  """Puts a block `[a, Q, b]` in its place in `Q` of `count` matrices.
+
+  Args:
+    matrices: side by side.
+    block: the block.
+    start: its first row, matrix and column.
+    count: number of matrices.
+    transposed: whether to put it where its transpose belongs.
+  """
+  if transposed:
+    block, start = jnp.transpose(block), start[::-1]
+  out = matrices.reshape((len(matrices), count, -1))
+  return jax.lax.dynamic_update_slice(out, block, start).reshape(matrices.shape)
+
+
+@jax.jit
+def _is_transpose(block, other):
+  """Whether two blocks are, to rounding of the largest entries of each row."""
+  skew = jnp.abs(block - jnp.transpose(other))
+  size = jnp.max(jnp.abs(block), 2, keepdims=True)
+  return jnp.all(skew <= _SKEW * jnp.finfo(block.dtype).eps * size)
 
 
 @functools.partial(jax.jit, donate_argnums=0)
@@ -229,7 +253,8 @@ class KernelEvaluator:
     # Samples need no splitting: they go to the network's own kernel function.
     sample_fn = getattr(kernel_fn, 'two_time_kernel_fn', kernel_fn)
     static = tuple((k, v) for k, v in kwargs.items() if not _is_pair(v))
-    self._tile = lambda get, size: _compiled_tile(kernel_fn, get, static, size)
+    self._block = lambda get, sizes: _compiled_block(kernel_fn, get, static,
+                                                     sizes)
     self._on_pairs = lambda get: _compiled_on_pairs(sample_fn, get, static)
     self._on_itself = lambda get: _compiled_on_itself(sample_fn, get, static,
                                                       self._room)
@@ -278,26 +303,14 @@ class KernelEvaluator:
       return self.spread(rows(self.spread(first)))
     return self.spread.rows(rows, first)
 
-  def _tile_rows(self, n1: int, n2: int, count: int) -> int:
-    """Samples of a tile; 0 if kernels are computed one at a time."""
-    # Covariances of images have no room in a cache.
-    if not self._pure or self.spread.count > 1 or self._bytes > 8:
-      return 0
-    return min(n1, max(_TILE_ROWS, _CACHE_BYTES // (8 * n2 * count)))
-
-  def temporary_bytes(self, get: str, count: int) -> int:
+  def temporary_bytes(self, get: str) -> int:
     """Memory that train-train kernels take while they are computed.
 
     That of kernel functions in batches is not known; it is little, as is that
-    of tiles.
-
-    Args:
-      get: `"ndk"` or `"nngp"`.
-      count: number of kernels.
+    of blocks.
     """
     x = self.x_train
-    n = length(x)
-    if not self._pure or self._tile_rows(n, n, self._together(count)):
+    if not self._pure or self.spread.count == 1:
       return 0
     first = self.spread(self._first(x, 0., self._kwargs))
     args, kwargs = self._arguments(first, x, 0., self._kwargs)
@@ -305,9 +318,51 @@ class KernelEvaluator:
                                      **kwargs).compile().memory_analysis()
     return self.spread.count * getattr(analysis, 'temp_size_in_bytes', 0)
 
-  def _together(self, count: int) -> int:
-    """Number of kernels that are computed together; one by one in a store."""
-    return 1 if self._store else count
+  def _in_blocks(self, x1: PyTree, x2: PyTree, get: str, tau: np.ndarray,
+                 kwargs: dict[str, Any], itself: bool,
+                 report: Callable[[float], None]) -> jax.Array:
+    """Kernels at pairs of times `[Q, 2]`, side by side, block by block.
+
+    Those of all training data (`itself`) often are symmetric: if the first
+    samples with all others are, the rest is computed on one side only.
+    """
+    first, second = jax.tree_util.tree_map(jnp.asarray, tuple(
+        (x, {k: v[i] for k, v in kwargs.items() if _is_pair(v)})
+        for i, x in enumerate((x1, x2))))
+    count, n1, n2 = len(tau), length(x1), length(x2)
+    # Products of vectors are shared between times.
+    together = count if self._bytes == 8 else 1
+    size = max(_SMALLEST_BLOCK,
+               int((_BLOCK_BYTES / (self._bytes * together))**.5))
+    sizes = tuple(-(-n // -(-n // size)) for n in (n1, n2))
+    rows, columns = (np.minimum(np.arange(0, n, size), n - size)
+                     for n, size in zip((n1, n2), sizes))
+    out = jnp.zeros((n1 * self.locations, count * n2 * self.locations),
+                    tau.dtype)
+
+    def put(out, q, row, column, mirrored=False):
+      block = self._block(get, sizes)(
+          first, second, tuple(tau[q:q + together].T), (row, column))
+      start = row * self.locations, q, column * self.locations
+      for transposed in (False, True)[:1 + mirrored]:
+        out = _put(out, block.astype(out.dtype), start, count, transposed)
+      return out, block
+
+    for q in range(0, count, together):
+      above, left = [], []
+      for column in columns:
+        out, block = put(out, q, rows[0], column)
+        above.append(block)
+      for row in rows[1:]:
+        out, block = put(out, q, row, columns[0])
+        left.append(block)
+      symmetric = itself and bool(to_host(jnp.all(jnp.array(
+          list(map(_is_transpose, above[1:], left))))))
+      for i, row in enumerate(rows):
+        for j in range(max(i if symmetric else 0, 1), len(columns) if i else 0):
+          out, _ = put(out, q, row, columns[j], symmetric and j > i)
+        report(q + together * (i + 1) / len(rows))
+    return out
 
   def _side_by_side(self, x1: PyTree, x2: PyTree, get: str, tau: np.ndarray,
                     kwargs: dict[str, Any], itself: bool = False,
@@ -321,36 +376,24 @@ class KernelEvaluator:
     batches and devices.
     """
     tau = np.asarray(tau, jax.dtypes.canonicalize_dtype(jnp.float64))
-    count, n1, n2 = len(tau), length(x1), length(x2)
     equal = itself & (tau[:, 0] == tau[:, 1])
     blocks = lambda q: self._on_itself(get)(x1, self.arrays, tau[q, 0])
-    rows = self._tile_rows(n1, n2, count)
-    if not rows:
-
-      def one(q):
-        kernel = self._evaluate(x1, x2, get, tau[q, 0], tau[q, 1], kwargs)
-        return self.spread(_with_diagonal_blocks(
-            kernel, self.spread(blocks(q)))) if equal[q] else kernel
-
-      out = _with_room(one(0), count)
-      for q in range(1, count):
-        report(q)
-        out = _insert(out, one(q), q)
-      report(count)
+    if self._pure and self.spread.count == 1:
+      out = self._in_blocks(x1, x2, get, tau, kwargs, itself, report)
+      for q in np.flatnonzero(equal):
+        out = _insert_blocks(out, blocks(q), q)
       return out
 
-    first, second = jax.tree_util.tree_map(jnp.asarray, tuple(
-        (x, {k: v[i] for k, v in kwargs.items() if _is_pair(v)})
-        for i, x in enumerate((x1, x2))))
-    out = jnp.zeros((n1 * self.locations, count * n2 * self.locations),
-                    tau.dtype)
-    for start in range(0, n1, rows):
-      out = self._tile(get, rows)(out, first, second, tuple(tau.T),
-                                  min(start, n1 - rows))
-      report(count * min(start + rows, n1) / n1)
-    for q in range(count):
-      if equal[q]:
-        out = _insert_blocks(out, blocks(q), q)
+    def one(q):
+      kernel = self._evaluate(x1, x2, get, tau[q, 0], tau[q, 1], kwargs)
+      return self.spread(_with_diagonal_blocks(
+          kernel, self.spread(blocks(q)))) if equal[q] else kernel
+
+    out = _with_room(one(0), len(tau))
+    for q in range(1, len(tau)):
+      report(q)
+      out = _insert(out, one(q), q)
+    report(len(tau))
     return out
 
   def train_train(self, get: str, tau: np.ndarray,

@@ -161,7 +161,7 @@ class Problem:
     self.stats['planned_bytes'] = memory.check(
         matrix, 0 if self.store else rank,
         max(_OTHERS * matrix,
-            2 * matrix + self.evaluator.temporary_bytes(kernel.get, rank)) +
+            2 * matrix + self.evaluator.temporary_bytes(kernel.get)) +
         rank * ROOM * self.y.nbytes)
     size = f', {rank} x {matrix / 1e9:.2f} GB' if matrix > 1e7 else ''
     bar = self.bar(f'Kernels{size}', rank)

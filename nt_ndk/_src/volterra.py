@@ -32,6 +32,7 @@ from typing import Any, Callable, Iterator, NamedTuple, Optional, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+import threadpoolctl
 
 from nt_ndk._src import quadrature
 from nt_ndk._src.devices import to_host
@@ -39,6 +40,8 @@ from nt_ndk._src.typing import Numbers
 
 # Points whose values and images there is room for at first.
 ROOM = 512
+# Of a multiple of these integrals are found, so that shapes last.
+_ROUND = 128
 _MAX_ITERATIONS = 60
 _MAX_DIRECTIONS = 8
 # Iterations after which other modes are worth their cost.
@@ -50,6 +53,10 @@ _GUESS_FROM = 256
 _PROBES = 96
 # Fraction of the largest time whose modes are those to begin with.
 _MODES_FROM = .1
+
+# Threads of BLAS stay busy for a while after small products, beside XLA's.
+_in_one_thread = threadpoolctl.ThreadpoolController().wrap(limits=1,
+                                                           user_api='blas')
 
 
 class TimeKernel(Protocol):
@@ -419,6 +426,7 @@ class VolterraSolver:
     polynomials = self._collocation.lagrange((tau_ - start) / step)
     return np.einsum('iq,iqr,iqj->rij', weights, phi, polynomials)
 
+  @_in_one_thread
   def _panel_weights(self,
                      step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weights of the past points and of the points of a new panel."""
@@ -481,6 +489,7 @@ class VolterraSolver:
       self._modes, self._precise = None, True
     return tau, np.concatenate([past, inner], -1), panel
 
+  @_in_one_thread
   def _accept(self, record: Record) -> None:
     tau, stages = record.points, len(record.points)
     if 1 + len(self._points) + stages > len(self._rho):
@@ -602,13 +611,15 @@ class VolterraSolver:
     Returns:
       `tau.shape + [m, k]`.
     """
-    room = len(self._rho)
-    weights = np.concatenate([self._pad(w) for w in self._weights] or [
-        np.zeros((self._images.shape[2], 0, room), self._y.dtype)], 1)
-    weights = np.pad(weights, ((0, 0), (1, room - 1 - weights.shape[1]),
-                               (0, 0)))
+    room = -(-(1 + len(self._points)) // _ROUND) * _ROUND
+    weights = np.zeros((self._images.shape[2], room, room), self._y.dtype)
+    start = 1
+    for panel in self._weights:
+      stop = start + panel.shape[1]
+      weights[:, start:stop, 1:1 + panel.shape[2]] = panel
+      start = stop
     return self._interpolate(
-        to_host(_integrals(factors, weights, self._rho)), tau)
+        to_host(_integrals(factors, weights, self._rho[:room])), tau)
 
   def _pad(self, weights: np.ndarray) -> np.ndarray:
     """Weights of all that there is room for, so that shapes last."""
