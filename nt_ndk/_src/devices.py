@@ -13,8 +13,14 @@ import zlib
 import jax
 from jax.experimental import multihost_utils
 import numpy as np
+import threadpoolctl
 
 from nt_ndk._src.typing import PyTree
+
+# Decorates what has many small products: threads of BLAS would be slower, and
+# stay busy for a while afterwards, beside those of XLA.
+in_one_thread = threadpoolctl.ThreadpoolController().wrap(limits=1,
+                                                          user_api='blas')
 
 
 class Spread:

@@ -5,6 +5,7 @@
 from typing import Any, NamedTuple, Optional
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nt_ndk._src import resolvent
@@ -17,6 +18,8 @@ from nt_ndk._src.typing import ComputeCov
 from nt_ndk._src.typing import PyTree
 
 _MAX_SIZE = 96
+# Tolerance from which on matrices of modes are in single precision.
+_SINGLE_FROM = 1e-5
 # Predictions for which grids are chosen, and mixtures of all.
 _PROBES, _MIXTURES = 8, 4
 
@@ -69,6 +72,7 @@ class Fluctuations:
     self._problem = problem
     self.ndk, self.nngp = ndk or problem.ndk, nngp or problem.nngp
     self._basis: Optional[resolvent.Basis] = None
+    self._shared: Optional[resolvent.EndTime] = None
     self._fits = (0, 0)
     self._latest: tuple[Any, Any, list[np.ndarray]] = None, None, []
     self.error = self.mean_difference = 0.
@@ -92,11 +96,15 @@ class Fluctuations:
     basis = self._basis
     if basis is None or self._fits != fits or (
         resolvent.coupling(basis, ndk, tau) > .1 * problem.rtol):
-      self._basis = basis = resolvent.make_basis(ndk, nngp, tau)
+      dtype = jnp.float32 if problem.rtol >= _SINGLE_FROM else problem.dtype
+      self._basis = basis = resolvent.make_basis(ndk, nngp, tau, dtype)
       self._fits = fits
-    scales = self.ndk.scales
-    return Resolvent(tau, problem.temperature, ndk, nngp, basis, problem.rtol,
-                     grid.size, grid.width * scales.lag, .1 * scales.slow)
+    scales, shared = self.ndk.scales, self._shared
+    if shared is None or shared.tau != tau or shared.basis is not basis:
+      self._shared = shared = resolvent.EndTime(
+          tau, problem.temperature, ndk, nngp, basis, problem.rtol, scales.lag,
+          .1 * scales.slow)
+    return Resolvent(shared, grid.size, grid.width * scales.lag)
 
   def predictions(self, tau: np.ndarray, x_test: PyTree,
                   compute_cov: ComputeCov,
@@ -173,18 +181,21 @@ class Fluctuations:
     return np.ascontiguousarray(np.transpose(rows), float)
 
   def kernels(self, rows: Resolvent, factors: list[np.ndarray],
-              times: np.ndarray) -> list[np.ndarray]:
+              times: np.ndarray,
+              mix: Optional[np.ndarray] = None) -> list[np.ndarray]:
     """NDK and covariance of predictions and past training outputs.
 
     Args:
       rows: resolvent that ends at the time of the predictions.
       factors: from `factors`.
       times: `[C]`, of the training outputs.
+      mix: `[predictions, m]`, mixtures of predictions to take instead.
 
     Returns:
       Two arrays `[n, C, m]`, in the basis of `rows`.
     """
-    return [kernel.family.phi(rows.tau, times) @ factor for kernel, factor in
+    return [kernel.family.phi(rows.tau, times) @
+            (factor if mix is None else factor @ mix) for kernel, factor in
             zip((self.ndk, self.nngp), self._rotated(rows, factors))]
 
   def _rotated(self, rows: Resolvent,
@@ -222,7 +233,7 @@ class Fluctuations:
     unit = np.ones(mix.shape[1])
 
     def solve(rows, guess=None):
-      kappa, cross = (a @ mix for a in self.kernels(rows, factors, rows.times))
+      kappa, cross = self.kernels(rows, factors, rows.times, mix)
       solved = rows.rows(kappa, unit, guess)
       variance = rows.covariance(solved, unit, cross)
       return rows, solved, cross, variance[:len(probes)]

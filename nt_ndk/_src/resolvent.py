@@ -33,7 +33,7 @@ across its kink, and their coupling on the coarse grid.
 
 import copy
 import functools
-from typing import Callable, NamedTuple, Optional, Protocol, Union
+from typing import Any, Callable, NamedTuple, Optional, Protocol, Union
 
 import jax
 import jax.numpy as jnp
@@ -46,10 +46,12 @@ from nt_ndk._src.typing import Numbers
 
 _STAGES = 6
 _RATIO = 2.5  # Growth of ages from panel to panel.
-_MODES_AT_ONCE = 256
+_MODES_AT_ONCE = 32
+_ROWS_AT_ONCE = 32
+_REFERENCE_SIZE = 24  # Points that show which combinations of matrices matter.
 _MAX_ITERATIONS = 100
 # Bytes that one block of vectors on the coarse grid may take.
-_BLOCK_BYTES = 2**28
+_BLOCK_BYTES = 2**25
 
 Matrices = Union[np.ndarray, jax.Array]
 
@@ -318,14 +320,24 @@ def _is_symmetric(matrices, diagonals):
   return skew <= 1e4 * eps * jnp.max(diagonals)
 
 
-@jax.jit
-def _side_by_side(matrices):
+@functools.partial(jax.jit, static_argnames='dtype')
+def _side_by_side(matrices, dtype):
   """`K_r[i, j]` to `[j, i * R]`: row vectors times matrices."""
-  return jnp.transpose(matrices, (2, 1, 0)).reshape((matrices.shape[1], -1))
+  out = jnp.transpose(matrices, (2, 1, 0)).reshape((matrices.shape[1], -1))
+  return out.astype(dtype)
 
 
-def make_basis(ndk: LowRankKernel, nngp: LowRankKernel, tau: float) -> Basis:
-  """Basis of eigenvectors of the NDK at equal times `tau`."""
+def make_basis(ndk: LowRankKernel, nngp: LowRankKernel, tau: float,
+               dtype: Any) -> Basis:
+  """Basis of eigenvectors of the NDK at equal times `tau`.
+
+  Args:
+    ndk: NDK on the training data.
+    nngp: covariance of the network without data.
+    tau: time.
+    dtype: of matrices. In the basis of modes rounding errors of each number
+      are as small as it is, so that single precision does for most.
+  """
   phi = jnp.asarray(ndk.time.phi(tau, tau), ndk.factors.dtype)
   evecs = to_host(_equal_time_eigenvectors(ndk.factors, phi))
   K, K_diagonal = _rotate(ndk.factors, evecs)
@@ -333,7 +345,7 @@ def make_basis(ndk: LowRankKernel, nngp: LowRankKernel, tau: float) -> Basis:
   symmetric = bool(to_host(_is_symmetric(C, C_diagonal)))
   if not symmetric:
     C = jnp.concatenate([C, jnp.swapaxes(C, 1, 2)])
-  K, C = (_place(_side_by_side(matrices), ndk.factors.sharding)
+  K, C = (_place(_side_by_side(matrices, dtype), ndk.factors.sharding)
           for matrices in (K, C))
   K_diagonal, C_diagonal = (np.asarray(to_host(d), float).T
                             for d in (K_diagonal, C_diagonal))
@@ -395,11 +407,16 @@ def _compress(phi: np.ndarray, matrices: Matrices, diagonal: np.ndarray,
   n = len(matrices)
   stacked = matrices.reshape((n, n, -1))
   inverse = 1 / np.maximum(diagonal, 1e-10 * np.max(diagonal))
-  norms = (stacked**2).transpose((2, 0, 1)) @ inverse.astype(matrices.dtype)
-  norms = np.sqrt(np.asarray(to_host(norms), float) @ inverse)
-  norms = np.maximum(norms, 1e-3 * tol)
-  _, size, directions = np.linalg.svd(phi * norms, full_matrices=False)
-  keep = directions[size > tol].T
+  norms = np.zeros(stacked.shape[2])
+  for i in range(0, n, _ROWS_AT_ONCE):
+    some = slice(i, i + _ROWS_AT_ONCE)
+    squares = np.asarray(to_host(stacked[some]))**2
+    norms += inverse[some] @ (inverse.astype(squares.dtype) @ squares)
+  norms = np.maximum(np.sqrt(norms), 1e-3 * tol)
+  _, _, directions = np.linalg.svd(phi * norms, full_matrices=False)
+  parts = (phi * norms @ directions.T)[:, ::-1]
+  left = np.sqrt(np.max(np.cumsum(parts**2, 1), 0))[::-1]
+  keep = directions[left > tol].T
   if keep.shape[1] == len(norms):
     return matrices, np.eye(len(norms))
   coefficients = (keep / norms[:, None]).astype(matrices.dtype)
@@ -410,7 +427,8 @@ def _compress(phi: np.ndarray, matrices: Matrices, diagonal: np.ndarray,
 def _respond(tensor: np.ndarray, h: np.ndarray) -> np.ndarray:
   """`[n, R, A, C]` times `[n, C, m]`: `[n, R, A, m]`."""
   n, rank, ages, size = tensor.shape
-  out = tensor.reshape((n, rank * ages, size)) @ h
+  out = tensor.reshape((n, rank * ages, size)) @ h.astype(tensor.dtype,
+                                                          copy=False)
   return out.reshape((n, rank, ages, h.shape[-1]))
 
 
@@ -437,6 +455,86 @@ class Rows(NamedTuple):
   tail: float
 
 
+class EndTime:
+  """What all resolvents that end at one time share.
+
+  Attributes:
+    tau: that time.
+    basis: modes.
+    rtol: tolerance of the coupling between modes.
+    ndk, nngp: functions of time.
+    mesh: fine mesh of ages.
+    shift: temperature, or what stands for none.
+    variance: `[n]`, of modes under the covariance.
+    size: `[n]`, what a residual of a mode makes of a prediction.
+  """
+
+  def __init__(self, tau: float, temperature: float, ndk: LowRankKernel,
+               nngp: LowRankKernel, basis: Basis, rtol: float, width: float,
+               longest: float) -> None:
+    """Chooses the fine mesh.
+
+    Args:
+      tau: time, positive.
+      temperature: not negative.
+      ndk: NDK on the training data.
+      nngp: covariance of the network without data.
+      basis: modes.
+      rtol: tolerance of the coupling between modes.
+      width: age above which any coarse grid resolves any scale.
+      longest: longest panel of the fine mesh.
+    """
+    self.tau, self.basis, self.rtol = tau, basis, rtol
+    self.ndk, self.nngp = ndk.time, nngp.time
+    self._slow = 5 * longest
+    self._strength = np.maximum(basis.ndk_diagonal @ ndk.time.phi(tau, tau), 0.)
+    largest = np.max(self._strength)
+    # Without noise, modes that the network does not have are not learned.
+    self.shift = temperature or 1e-14 * largest
+    self.variance = np.maximum(basis.nngp_diagonal @ nngp.time.phi(tau, tau),
+                               0.)
+    self.size = np.sqrt(self.variance) / (self._strength + temperature +
+                                          1e-12 * largest)
+    impulse = temperature == 0
+    first = .3 * (1e-8 if impulse else temperature / (largest + temperature))
+    first = np.clip(first, 1e-13 * tau, min(1e-2 * width, tau))
+    self.mesh = _FineMesh(tau, first, ndk.time.early_width, longest, impulse)
+    reference = self.grid(_REFERENCE_SIZE, width).times
+    i, j = np.triu_indices(len(reference))
+    self._pairs = reference[i], reference[j]
+
+  def grid(self, size: int, width: float) -> _CoarseGrid:
+    """Coarse grid of ages, see `Resolvent`."""
+    return _CoarseGrid(self.tau, width, self.ndk.early_width, self._slow, size)
+
+  @functools.cached_property
+  def ndk_weights(self) -> np.ndarray:
+    """Integrals over younger ages of the fine mesh, `[R, F, F]`."""
+    return self.mesh.product_weights(self.ndk, self.mesh.ages, older=False)
+
+  @functools.cached_property
+  def nngp_weights(self) -> np.ndarray:
+    """Integrals over all ages of the fine mesh, `[R', F, F]`."""
+    return sum(self.mesh.product_weights(self.nngp, self.mesh.ages, older)
+               for older in (False, True))
+
+  # Over a short time the kernels are few.
+
+  @functools.cached_property
+  def ndk_matrices(self) -> tuple[Matrices, np.ndarray]:
+    """Coupling of the NDK, see `_compress`."""
+    return _compress(self.ndk.phi(*self._pairs), self.basis.ndk, self._strength,
+                     .3 * self.rtol)
+
+  @functools.cached_property
+  def nngp_matrices(self) -> tuple[Matrices, np.ndarray]:
+    """Coupling of the covariance."""
+    phi = self.nngp.phi(*self._pairs)
+    if not self.basis.symmetric:
+      phi = np.kron(np.eye(2), phi)
+    return _compress(phi, self.basis.nngp, self.variance, .3 * self.rtol)
+
+
 class Resolvent:
   """Rows of the resolvent that end at one time.
 
@@ -446,52 +544,23 @@ class Resolvent:
     times: `[C]`, the same as times, latest first.
   """
 
-  def __init__(self, tau: float, temperature: float, ndk: LowRankKernel,
-               nngp: LowRankKernel, basis: Basis, rtol: float, size: int,
-               width: float, longest: float) -> None:
+  def __init__(self, shared: 'EndTime', size: int, width: float) -> None:
     """Solves for all modes.
 
     Args:
-      tau: time, positive.
-      temperature: not negative.
-      ndk: NDK on the training data.
-      nngp: covariance of the network without data.
-      basis: modes.
-      rtol: tolerance of the coupling between modes.
+      shared: what does not depend on the coarse grid.
       size: number of points of the coarse grid.
       width: age above which the coarse grid resolves any scale.
-      longest: longest panel of the fine mesh.
     """
-    self.tau, self.basis, self._rtol = tau, basis, rtol
-    self._nngp = nngp.time
-    early = ndk.time.early_width
-    strength = np.maximum(basis.ndk_diagonal @ ndk.time.phi(tau, tau), 0.)
-    largest = np.max(strength)
-    # Without noise, modes that the network does not have are not learned.
-    shift = temperature or 1e-14 * largest
-    # What a residual makes of a prediction.
-    variance = np.maximum(basis.nngp_diagonal @ nngp.time.phi(tau, tau), 0.)
-    self._size = np.sqrt(variance) / (strength + temperature + 1e-12 * largest)
-
-    impulse = temperature == 0
-    first = .3 * (1e-8 if impulse else temperature / (largest + temperature))
-    first = np.clip(first, 1e-13 * tau, min(1e-2 * width, tau))
-    self.mesh = _FineMesh(tau, first, early, longest, impulse)
-    self.grid = _CoarseGrid(tau, width, early, 5 * longest, size)
-
-    fine = self.mesh.ages
-    at_fine = self.grid.lagrange(fine)
-    weights = self.mesh.product_weights(
-        ndk.time, np.concatenate([fine, self.grid.ages]), older=False)
-    self._beta = self._solve_modes(weights[:, :len(fine)], at_fine, shift)
-    # Over a short time the kernels are few.
-    i, j = np.triu_indices(size)
-    pairs = self.times[i], self.times[j]
-    self._ndk_matrices, change = _compress(
-        ndk.time.phi(*pairs), basis.ndk, strength, .3 * rtol)
-    self._coupling = self._tensor(
-        np.tensordot(change.T, weights[:, len(fine):], 1))
-    self._nngp_phi, self._nngp_diagonal = nngp.time.phi(*pairs), variance
+    self.tau, self.basis, self._shared = shared.tau, shared.basis, shared
+    self.mesh = shared.mesh
+    self.grid = shared.grid(size, width)
+    at_fine = self.grid.lagrange(self.mesh.ages)
+    self._beta = self._solve_modes(shared.ndk_weights, at_fine, shared.shift)
+    matrices, change = shared.ndk_matrices
+    weights = self.mesh.product_weights(shared.ndk, self.grid.ages, older=False)
+    self._coupling = self._tensor(np.tensordot(change.T, weights, 1)).astype(
+        matrices.dtype)
     self._moments = self._tensor((self.mesh.weights[:, None] * at_fine).T[None])
     self._total = np.einsum('f,nfc->nc', self.mesh.weights, self._beta)
 
@@ -509,12 +578,12 @@ class Resolvent:
       scale: `[m]`, standard deviations of the predictions without data.
       tol: what may be left out of them.
     """
-    one = np.sqrt(np.maximum(self._nngp_diagonal,
-                             1e-20 * np.max(self._nngp_diagonal)))
+    variance = self._shared.variance
+    one = np.sqrt(np.maximum(variance, 1e-20 * np.max(variance)))
     functions = np.concatenate([
         np.moveaxis(a / scale * size[:, None, None], 1, 2).reshape(
             (-1, len(self.times)))
-        for a, size in ((rows.h, self._size), (cross, 1 / one),
+        for a, size in ((rows.h, self._shared.size), (cross, 1 / one),
                         (rows.coupled, 1 / one))])
     out = copy.copy(self)
     out.grid, points, matrix = self.grid.reduced(functions, tol)
@@ -564,9 +633,9 @@ class Resolvent:
     Raises:
       ArithmeticError: if the modes are too strongly coupled.
     """
-    size = self._size[:, None, None] / np.maximum(scale, 1e-300)
-    operator = lambda h: h + _multiply(self._ndk_matrices,
-                                       _respond(self._coupling, h))
+    size = self._shared.size[:, None, None] / np.maximum(scale, 1e-300)
+    matrices, _ = self._shared.ndk_matrices
+    operator = lambda h: h + _multiply(matrices, _respond(self._coupling, h))
     dot = lambda a, b: np.einsum('ncm,ncm->m', a, b)
     # Vectors are in units of what they make of a prediction.
     h = kappa if guess is None else guess
@@ -574,12 +643,12 @@ class Resolvent:
     directions: list[tuple[np.ndarray, np.ndarray]] = []
     while True:
       left = np.sqrt(np.max(np.sum(residual**2, 0), initial=0.))
-      if left <= self._rtol:
+      if left <= self._shared.rtol:
         break
       if len(directions) == _MAX_ITERATIONS:
         raise ArithmeticError(
             f'The coupling between modes at diffusion time {self.tau:.3e} was '
-            f'solved to {left:.1e} instead of {self._rtol:.1e} in '
+            f'solved to {left:.1e} instead of {self._shared.rtol:.1e} in '
             f'{_MAX_ITERATIONS} iterations. Use float64, or a larger `rtol` or '
             'temperature.')
       z = residual / np.where(size > 0, size, 1.)
@@ -697,7 +766,7 @@ class Resolvent:
     fine = other.basis.rotate(self.basis.evecs @ fine.reshape(
         (len(fine), -1))).reshape(fine.shape)
     weights = sum(self.mesh.product_weights(
-        self._nngp, np.maximum(self.tau - times, 0.), o) for o in (False, True))
+        self._shared.nngp, np.maximum(self.tau - times, 0.), o) for o in (False, True))
     modes = np.empty((len(fine), len(times), fine.shape[2]))
     for i in range(0, len(fine), _MODES_AT_ONCE):
       some = slice(i, i + _MODES_AT_ONCE)
@@ -722,14 +791,12 @@ class Resolvent:
   def _integrals(self, rows: Rows, ages: np.ndarray) -> list[np.ndarray]:
     """`b` and functions of the covariance, younger and older, `[n,R',A,m]`."""
     return [_respond(self._tensor(self.mesh.product_weights(
-        self._nngp, ages, older)), rows.h) for older in (False, True)]
+        self._shared.nngp, ages, older)), rows.h) for older in (False, True)]
 
   @functools.cached_property
   def _mode_covariance(self) -> np.ndarray:
     """Exact double integrals mode by mode, `[n, C, C]`."""
-    kernel, mesh = self._nngp, self.mesh
-    weights = (mesh.product_weights(kernel, mesh.ages, older=False) +
-               mesh.product_weights(kernel, mesh.ages, older=True))
+    mesh, weights = self.mesh, self._shared.nngp_weights
     diagonal = self.basis.nngp_diagonal
     out = np.empty((len(diagonal),) + 2 * (len(self.times),))
     for i in range(0, len(diagonal), _MODES_AT_ONCE):
@@ -742,16 +809,14 @@ class Resolvent:
   @functools.cached_property
   def _covariance_operator(self) -> tuple[Matrices, np.ndarray]:
     """Coupling matrices, and integrals over younger and over older ages."""
-    younger, older = (self.mesh.product_weights(self._nngp, self.grid.ages, o)
-                      for o in (False, True))
-    if self.basis.symmetric:
-      phi, weights = self._nngp_phi, younger + older
-    else:
-      phi = np.kron(np.eye(2), self._nngp_phi)
-      weights = np.concatenate([younger, older])
-    matrices, change = _compress(phi, self.basis.nngp, self._nngp_diagonal,
-                                 .3 * self._rtol)
-    return matrices, self._tensor(np.tensordot(change.T, weights, 1))
+    matrices, change = self._shared.nngp_matrices
+    younger, older = (
+        self.mesh.product_weights(self._shared.nngp, self.grid.ages, o)
+        for o in (False, True))
+    weights = (younger + older if self.basis.symmetric else
+               np.concatenate([younger, older]))
+    return matrices, self._tensor(np.tensordot(change.T, weights, 1)).astype(
+        matrices.dtype)
 
   def _coupled(self, h: np.ndarray) -> np.ndarray:
     matrices, tensor = self._covariance_operator

@@ -32,9 +32,9 @@ from typing import Any, Callable, Iterator, NamedTuple, Optional, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-import threadpoolctl
 
 from nt_ndk._src import quadrature
+from nt_ndk._src.devices import in_one_thread
 from nt_ndk._src.devices import to_host
 from nt_ndk._src.typing import Numbers
 
@@ -53,10 +53,6 @@ _GUESS_FROM = 256
 _PROBES = 96
 # Fraction of the largest time whose modes are those to begin with.
 _MODES_FROM = .1
-
-# Threads of BLAS stay busy for a while after small products, beside XLA's.
-_in_one_thread = threadpoolctl.ThreadpoolController().wrap(limits=1,
-                                                           user_api='blas')
 
 
 class TimeKernel(Protocol):
@@ -426,7 +422,7 @@ class VolterraSolver:
     polynomials = self._collocation.lagrange((tau_ - start) / step)
     return np.einsum('iq,iqr,iqj->rij', weights, phi, polynomials)
 
-  @_in_one_thread
+  @in_one_thread
   def _panel_weights(self,
                      step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weights of the past points and of the points of a new panel."""
@@ -489,7 +485,7 @@ class VolterraSolver:
       self._modes, self._precise = None, True
     return tau, np.concatenate([past, inner], -1), panel
 
-  @_in_one_thread
+  @in_one_thread
   def _accept(self, record: Record) -> None:
     tau, stages = record.points, len(record.points)
     if 1 + len(self._points) + stages > len(self._rho):
