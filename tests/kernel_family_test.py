@@ -3,6 +3,8 @@
 
 """Tests of the compression of two-time kernels in time."""
 
+from unittest import mock
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import jax
@@ -10,6 +12,7 @@ import numpy as np
 
 from nt_ndk import batch
 from nt_ndk import stax
+from nt_ndk._src import kernel_evaluation
 from nt_ndk._src import kernel_family
 from nt_ndk._src.compressed_kernel import CompressedKernel
 from nt_ndk._src.kernel_evaluation import KernelEvaluator
@@ -153,6 +156,58 @@ class KernelEvaluatorTest(parameterized.TestCase):
         evaluator.sample(pairs, np.array([[.7, .2]]))[0],
         matrix[pairs[:, 0], pairs[:, 1]], rtol=1e-6, atol=1e-7)
     self.assertEqual(evaluator.evaluations, 1)
+
+  def blocks(self, x, kernel_fn, locations=1, get='ndk', size=2**13):
+    """Kernels of training data in small blocks, and how many of these."""
+    tau = np.array([[.5, .1], [2., 0.], [1., 1.]])
+    computed = []
+    put = kernel_evaluation._put  # pylint: disable=protected-access
+
+    def count(*args):
+      computed.append(args[-1])
+      return put(*args)
+
+    with mock.patch.object(kernel_evaluation, '_BLOCK_BYTES', size), (
+        mock.patch.object(kernel_evaluation, '_put', count)):
+      got = KernelEvaluator(kernel_fn, x, locations).train_train(get, tau)
+    got = np.asarray(got).reshape((len(got), 3, -1))
+    for q, (t, t_) in enumerate(tau):
+      want = kernel_evaluation.to_matrix(
+          kernel_fn(x, x, get, diffusion_time=(t, t_)))
+      np.testing.assert_allclose(got[:, q], want, rtol=1e-7, atol=1e-7)
+    return got, computed.count(True), computed.count(False)
+
+  def test_symmetric_kernels(self):
+    # ReLU without biases: norms and times factorise.
+    _, mirrored, computed = self.blocks(inputs(80), network('relu', 2, 2.))
+    self.assertEqual(mirrored, 6)  # 5 x 5 blocks, the first ones both ways.
+    self.assertEqual(computed, 25 - 6)
+
+  @parameterized.parameters('ndk', 'nngp')
+  def test_kernels_that_are_not_symmetric(self, get):
+    got, mirrored, _ = self.blocks(inputs(80), network('erf', 2, 2.), get=get)
+    self.assertEqual(mirrored, 0)
+    self.assertGreater(np.max(np.abs(got - np.transpose(got))), 1e-3)
+
+  @parameterized.parameters(0, 40, 79)
+  def test_one_sample_that_breaks_symmetry(self, where):
+    x = inputs(80)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    _, mirrored, _ = self.blocks(x, network('erf', 2, 2.))
+    self.assertGreater(mirrored, 0)
+    x[where] *= 1.01
+    _, mirrored, _ = self.blocks(x, network('erf', 2, 2.))
+    self.assertEqual(mirrored, 0)
+
+  def test_blocks_of_images(self):
+    x = np.random.default_rng(0).normal(size=(20, 4, 2))
+    layers = stax.Conv(4, (3,), W_init_std=2., padding='SAME'), stax.Relu()
+    flat = stax.serial(*layers, stax.GlobalAvgPool(), stax.Dense(1))[2]
+    everywhere = stax.serial(*layers, stax.Conv(1, (1,)))[2]
+    for kernel_fn, locations in ((flat, 1), (everywhere, 4)):
+      with self.subTest(locations=locations):
+        _, mirrored, _ = self.blocks(x, kernel_fn, locations, size=2**12)
+        self.assertGreater(mirrored, 0)
 
   def test_batched_kernel_function(self):
     x, kernel_fn = inputs(), network('erf', 1)

@@ -6,45 +6,41 @@ XLA computes `arctan2` on CPUs one number at a time, several times slower than
 a fraction of polynomials, which it computes for several at once.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 import numpy as np
 from numpy.polynomial import Polynomial
 
 # Angles that take longer to compile than to compute.
 _FEW = 256
-_EIGHTH = np.sqrt(2) - 1  # Tangent of an eighth of half a turn.
+_EIGHTH = 2**.5 - 1  # Tangent of an eighth of half a turn.
 
 
-def _fraction(terms: int) -> tuple[np.ndarray, np.ndarray]:
+def _fraction(terms: int) -> tuple[list[float], list[float]]:
   """Coefficients of `p / q = (1 - arctan(z) / z) / z**2` in `z**2`.
 
   That of the continued fraction z / (1 + z**2 / (3 + 4 z**2 / (5 + ...))).
   """
-  before = Polynomial([0]), Polynomial([1])
-  now = Polynomial([1]), Polynomial([1])
+  angle, q = [Polynomial([a]) for a in (0, 1)], [Polynomial([1])] * 2
   for k in range(1, terms):
-    before, now = now, tuple((2 * k + 1) * b + Polynomial([0, k**2]) * a
-                             for a, b in zip(before, now))
-  angle, q = now
-  scale = q.coef[0]
-  return (q - angle).coef[1:] / scale, q.coef / scale
+    for p in angle, q:
+      p.append((2 * k + 1) * p[-1] + Polynomial([0, k**2]) * p[-2])
+  return tuple((p.coef / q[-1].coef[0]).tolist()
+               for p in (Polynomial((q[-1] - angle[-1]).coef[1:]), q[-1]))
 
 
 _ABOVE, _BELOW = _fraction(12)
 
 
-def _polynomial(coefficients: np.ndarray, x: jax.Array) -> jax.Array:
-  out = coefficients[-1]
-  for coefficient in coefficients[-2::-1]:
-    out = out * x + coefficient
-  return out
+def _polynomial(coefficients: list[float], x: jax.Array) -> jax.Array:
+  return functools.reduce(lambda out, a: out * x + a, coefficients[::-1],
+                          jnp.zeros_like(x))
 
 
-@jax.jit
 @jax.custom_jvp
-def arctan2(y: ArrayLike, x: ArrayLike) -> jax.Array:
+def _arctan2(y: jax.Array, x: jax.Array) -> jax.Array:
   """Angle of finite points `(x, y)` but the origin, as `jax.numpy.arctan2`.
 
   Args:
@@ -69,7 +65,10 @@ def arctan2(y: ArrayLike, x: ArrayLike) -> jax.Array:
   return jnp.copysign(jnp.where(x < 0, np.pi - angle, angle), y)
 
 
-@arctan2.__wrapped__.defjvp
+@_arctan2.defjvp
 def _arctan2_jvp(primals, tangents):
   (y, x), (dy, dx) = primals, tangents
-  return arctan2(y, x), (x * dy - y * dx) / (x**2 + y**2)
+  return _arctan2(y, x), (x * dy - y * dx) / (x**2 + y**2)
+
+
+arctan2 = jax.jit(_arctan2)

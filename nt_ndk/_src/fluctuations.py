@@ -18,8 +18,9 @@ from nt_ndk._src.typing import ComputeCov
 from nt_ndk._src.typing import PyTree
 
 _MAX_SIZE = 96
-# Tolerance from which on matrices of modes are in single precision.
-_SINGLE_FROM = 1e-5
+# Tolerance and number of modes from which on their matrices are in single
+# precision, which saves half of the time.
+_SINGLE_FROM = 1e-5, 256
 # Predictions for which grids are chosen, and mixtures of all.
 _PROBES, _MIXTURES = 8, 4
 
@@ -96,7 +97,9 @@ class Fluctuations:
     basis = self._basis
     if basis is None or self._fits != fits or (
         resolvent.coupling(basis, ndk, tau) > .1 * problem.rtol):
-      dtype = jnp.float32 if problem.rtol >= _SINGLE_FROM else problem.dtype
+      rtol, modes = _SINGLE_FROM
+      single = problem.rtol >= rtol and len(problem.y) >= modes
+      dtype = jnp.float32 if single else problem.dtype
       self._basis = basis = resolvent.make_basis(ndk, nngp, tau, dtype)
       self._fits = fits
     scales, shared = self.ndk.scales, self._shared

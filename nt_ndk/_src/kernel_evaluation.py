@@ -380,8 +380,8 @@ class KernelEvaluator:
     blocks = lambda q: self._on_itself(get)(x1, self.arrays, tau[q, 0])
     if self._pure and self.spread.count == 1:
       out = self._in_blocks(x1, x2, get, tau, kwargs, itself, report)
-      for q in np.flatnonzero(equal):
-        out = _insert_blocks(out, blocks(q), q)
+      for i in np.flatnonzero(equal):
+        out = _insert_blocks(out, blocks(i), i)
       return out
 
     def one(q):

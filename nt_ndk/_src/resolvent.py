@@ -515,8 +515,10 @@ class EndTime:
   @functools.cached_property
   def nngp_weights(self) -> np.ndarray:
     """Integrals over all ages of the fine mesh, `[R', F, F]`."""
-    return sum(self.mesh.product_weights(self.nngp, self.mesh.ages, older)
-               for older in (False, True))
+    younger, older = (
+        self.mesh.product_weights(self.nngp, self.mesh.ages, o)
+        for o in (False, True))
+    return younger + older
 
   # Over a short time the kernels are few.
 
@@ -765,8 +767,9 @@ class Resolvent:
     fine = self._beta @ rows.h
     fine = other.basis.rotate(self.basis.evecs @ fine.reshape(
         (len(fine), -1))).reshape(fine.shape)
-    weights = sum(self.mesh.product_weights(
-        self._shared.nngp, np.maximum(self.tau - times, 0.), o) for o in (False, True))
+    ages = np.maximum(self.tau - times, 0.)
+    weights = sum(self.mesh.product_weights(self._shared.nngp, ages, o)
+                  for o in (False, True))
     modes = np.empty((len(fine), len(times), fine.shape[2]))
     for i in range(0, len(fine), _MODES_AT_ONCE):
       some = slice(i, i + _MODES_AT_ONCE)
