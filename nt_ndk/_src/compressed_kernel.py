@@ -58,8 +58,8 @@ def _choose_pairs(angle: np.ndarray, norm_a: np.ndarray, norm_b: np.ndarray,
                     -1).reshape((-1, 2))
 
   # Exact duplicates are like a point with itself.
-  others = angle[angle > _DUPLICATE]
-  low, high = (others.min(), others.max()) if others.size else (0., 0.)
+  low = np.min(angle, where=angle > _DUPLICATE, initial=np.pi)
+  high = max(np.max(angle), low)
   levels = low + (high - low) * np.append([0., 1.], rng.uniform(size=size))
   extreme_a, extreme_b = ([np.argmin(v), np.argmax(v)]
                           for v in (norm_a, norm_b))
