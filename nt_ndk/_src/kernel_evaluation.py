@@ -24,6 +24,9 @@ _SAMPLE_BYTES = 2**21
 # that intermediate results stay in a cache.
 _BLOCK_BYTES = 2**20
 _SMALLEST_BLOCK = 4
+# Covariances that a block takes while it is computed, by XLA's own account for
+# convolutions.
+_TEMPORARIES = 12
 # Rounding errors by which a symmetric kernel may differ from its transpose.
 _SKEW = 1000
 # Numbers of times of one evaluation on a sample: for each there is a program,
@@ -306,12 +309,14 @@ class KernelEvaluator:
   def temporary_bytes(self, get: str) -> int:
     """Memory that train-train kernels take while they are computed.
 
-    That of kernel functions in batches is not known; it is little, as is that
-    of blocks.
+    That of kernel functions in batches is not known.
     """
     x = self.x_train
-    if not self._pure or self.spread.count == 1:
+    if not self._pure:
       return 0
+    if self.spread.count == 1:
+      return int(_TEMPORARIES * max(_BLOCK_BYTES,
+                                    _SMALLEST_BLOCK**2 * self._bytes))
     first = self.spread(self._first(x, 0., self._kwargs))
     args, kwargs = self._arguments(first, x, 0., self._kwargs)
     analysis = self._kernel_fn.lower(*args, get,
