@@ -199,6 +199,14 @@ class KernelEvaluatorTest(parameterized.TestCase):
     _, mirrored, _ = self.blocks(x, network('erf', 2, 2.))
     self.assertEqual(mirrored, 0)
 
+  def test_first_samples_that_see_no_others(self):
+    # Kernels with these are zero, whatever the others are.
+    x = inputs(80) * np.repeat([1., 0.], 5)
+    x[20:] = inputs(80)[20:] * np.repeat([0., 1.], 5)
+    x[:20] /= np.linalg.norm(x[:20], axis=1, keepdims=True)
+    _, mirrored, _ = self.blocks(x, network('erf', 2, 2.))
+    self.assertEqual(mirrored, 0)
+
   def test_blocks_of_images(self):
     x = np.random.default_rng(0).normal(size=(20, 4, 2))
     layers = stax.Conv(4, (3,), W_init_std=2., padding='SAME'), stax.Relu()

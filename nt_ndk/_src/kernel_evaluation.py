@@ -328,8 +328,9 @@ class KernelEvaluator:
                  report: Callable[[float], None]) -> jax.Array:
     """Kernels at pairs of times `[Q, 2]`, side by side, block by block.
 
-    Those of all training data (`itself`) often are symmetric: if the first
-    samples with all others are, the rest is computed on one side only.
+    Those of all training data (`itself`) often are symmetric: if they are for
+    the first samples with all others, and in every block on the diagonal, the
+    rest is computed on one side only.
     """
     first, second = jax.tree_util.tree_map(jnp.asarray, tuple(
         (x, {k: v[i] for k, v in kwargs.items() if _is_pair(v)})
@@ -345,27 +346,28 @@ class KernelEvaluator:
     out = jnp.zeros((n1 * self.locations, count * n2 * self.locations),
                     tau.dtype)
 
-    def put(out, q, row, column, mirrored=False):
+    def put(out, q, i, j, mirrored=False):
       block = self._block(get, sizes)(
-          first, second, tuple(tau[q:q + together].T), (row, column))
-      start = row * self.locations, q, column * self.locations
+          first, second, tuple(tau[q:q + together].T), (rows[i], columns[j]))
+      start = rows[i] * self.locations, q, columns[j] * self.locations
       for transposed in (False, True)[:1 + mirrored]:
         out = _put(out, block.astype(out.dtype), start, count, transposed)
       return out, block
 
     for q in range(0, count, together):
-      above, left = [], []
-      for column in columns:
-        out, block = put(out, q, rows[0], column)
-        above.append(block)
-      for row in rows[1:]:
-        out, block = put(out, q, row, columns[0])
-        left.append(block)
-      symmetric = itself and bool(to_host(jnp.all(jnp.array(
-          list(map(_is_transpose, above[1:], left))))))
-      for i, row in enumerate(rows):
-        for j in range(max(i if symmetric else 0, 1), len(columns) if i else 0):
-          out, _ = put(out, q, row, columns[j], symmetric and j > i)
+      blocks: dict[tuple[int, int], jax.Array] = {}
+      symmetric = itself
+      if itself:
+        for i in range(len(rows)):
+          for pair in dict.fromkeys(((0, i), (i, 0), (i, i))):
+            out, blocks[pair] = put(out, q, *pair)
+        symmetric = bool(to_host(jnp.all(jnp.array(
+            [_is_transpose(block, blocks[j, i])
+             for (i, j), block in blocks.items()]))))
+      for i in range(len(rows)):
+        for j in range(i if symmetric else 0, len(columns)):
+          if (i, j) not in blocks:
+            out, _ = put(out, q, i, j, symmetric)
         report(q + together * (i + 1) / len(rows))
     return out
 
