@@ -207,6 +207,16 @@ class KernelEvaluatorTest(parameterized.TestCase):
     _, mirrored, _ = self.blocks(x, network('erf', 2, 2.))
     self.assertEqual(mirrored, 0)
 
+  def test_blocks_of_test_inputs(self):
+    x, kernel_fn = inputs(80), network('relu', 1, 2.)
+    tau = np.array([[.5, .1], [2., 0.]])
+    with mock.patch.object(kernel_evaluation, '_BLOCK_BYTES', 2**13):
+      got = KernelEvaluator(kernel_fn, x[30:], 1).test_train(x[:30], 'ndk', tau)
+    got = np.asarray(got).reshape((30, 2, 50))
+    for q, (t, t_) in enumerate(tau):
+      want = kernel_fn(x[:30], x[30:], 'ndk', diffusion_time=(t, t_))
+      np.testing.assert_allclose(got[:, q], want, rtol=1e-10)
+
   def test_blocks_of_images(self):
     x = np.random.default_rng(0).normal(size=(20, 4, 2))
     layers = stax.Conv(4, (3,), W_init_std=2., padding='SAME'), stax.Relu()
