@@ -20,6 +20,7 @@ import numpy as np
 
 from nt_ndk import predict
 from nt_ndk import stax
+from nt_ndk._src import fluctuations
 from nt_ndk._src import resolvent
 from predict_test import data
 from predict_test import description
@@ -311,6 +312,23 @@ class BruteForceTest(parameterized.TestCase):
     close(got.covariance, np.swapaxes(got.covariance, 1, 2), 1e-14 * p.scale)
     self.assertGreaterEqual(
         np.linalg.eigvalsh(got.covariance).min(), -1e-12 * p.scale)
+
+  @parameterized.parameters('relu', 'erf')
+  def test_single_precision(self, phi):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(12, 5)), rng.normal(size=(12, 1))
+    layers = [dense(1.3, W_init_std=2.), phi, dense(1.3, W_init_std=2.)]
+
+    def covariance(modes):
+      with mock.patch.object(fluctuations, '_SINGLE_FROM', (1e-5, modes)):
+        return np.asarray(ensemble(network(layers), x[:8], y[:8], 1e-3)(
+            t=8 * np.geomspace(1e-2, 1e4, 4), x_test=x[8:], get='ndk',
+            compute_cov=True).covariance)
+
+    single, double = covariance(1), covariance(9)
+    scale = free_variance(layers, x)
+    close(single, double, 1e-6 * scale)
+    self.assertGreater(np.max(np.abs(single - double)), 1e-13 * scale)
 
   @parameterized.parameters(*CASES)
   def test_two_times(self, name):

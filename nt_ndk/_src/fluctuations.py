@@ -19,7 +19,7 @@ from nt_ndk._src.typing import PyTree
 
 _MAX_SIZE = 96
 # Tolerance and number of modes from which on their matrices are in single
-# precision, which saves half of the time.
+# precision, which halves the time of products with them.
 _SINGLE_FROM = 1e-5, 256
 # Predictions for which grids are chosen, and mixtures of all.
 _PROBES, _MIXTURES = 8, 4

@@ -410,8 +410,8 @@ def _compress(phi: np.ndarray, matrices: Matrices, diagonal: np.ndarray,
   norms = np.zeros(stacked.shape[2])
   for i in range(0, n, _ROWS_AT_ONCE):
     some = slice(i, i + _ROWS_AT_ONCE)
-    squares = np.asarray(to_host(stacked[some]))**2
-    norms += inverse[some] @ (inverse.astype(squares.dtype) @ squares)
+    squares = np.asarray(to_host(stacked[some]), float)**2
+    norms += inverse[some] @ (inverse @ squares)
   norms = np.maximum(np.sqrt(norms), 1e-3 * tol)
   _, _, directions = np.linalg.svd(phi * norms, full_matrices=False)
   parts = (phi * norms @ directions.T)[:, ::-1]
@@ -546,7 +546,7 @@ class Resolvent:
     times: `[C]`, the same as times, latest first.
   """
 
-  def __init__(self, shared: 'EndTime', size: int, width: float) -> None:
+  def __init__(self, shared: EndTime, size: int, width: float) -> None:
     """Solves for all modes.
 
     Args:
