@@ -217,6 +217,40 @@ class KernelEvaluatorTest(parameterized.TestCase):
       want = kernel_fn(x[:30], x[30:], 'ndk', diffusion_time=(t, t_))
       np.testing.assert_allclose(got[:, q], want, rtol=1e-10)
 
+  @parameterized.parameters(1, 4)
+  def test_equal_inputs(self, locations):
+    # To the last bit: small temperatures amplify what tells them apart.
+    x = np.random.default_rng(0).normal(size=(24, 4, 2))
+    same, other = np.array([2, 11, 23]), 5
+    x[same] = x[2]
+    layers = [stax.Conv(4, (3,), padding='SAME'), stax.Relu()]
+    layers += [stax.GlobalAvgPool()] * (locations == 1)
+    kernel_fn = stax.serial(*layers)[2]
+    tau = np.array([[.3, .3], [2., .1]])
+    shape = (-1, locations, len(tau), 24, locations)
+    evaluator = KernelEvaluator(kernel_fn, x, locations)
+    with mock.patch.object(kernel_evaluation, '_BLOCK_BYTES', 2**12):
+      train, test = (np.asarray(f(*args, 'ndk', tau)).reshape(shape)
+                     for f, *args in ((evaluator.train_train,),
+                                      (evaluator.test_train, x[2:8])))
+    for i in same[1:]:
+      np.testing.assert_array_equal(train[i], train[2])
+      np.testing.assert_array_equal(train[..., i, :], train[..., 2, :])
+      np.testing.assert_array_equal(test[..., i, :], test[..., 2, :])
+    self.assertGreater(np.abs(train[other] - train[2]).max(), 0)
+    np.testing.assert_allclose(test[3], train[other], rtol=1e-6)
+
+  def test_equal_inputs_with_other_arguments(self):
+    x, gain = np.ones((6, 3)), np.array([1., 1., 2., 2., 2., 3.])
+
+    def kernel_fn(x1, x2, get, diffusion_time, gain):
+      del get, diffusion_time
+      return gain[0][:, None] * gain[1] * (x1 @ x2.T)
+
+    evaluator = KernelEvaluator(kernel_fn, x, 1, gain=(gain, gain))
+    np.testing.assert_allclose(evaluator.train_train('ndk', np.ones((1, 2))),
+                               3 * np.outer(gain, gain))
+
   def test_blocks_of_images(self):
     x = np.random.default_rng(0).normal(size=(20, 4, 2))
     layers = stax.Conv(4, (3,), W_init_std=2., padding='SAME'), stax.Relu()

@@ -8,6 +8,7 @@ references take that of the theory (sum loss): `t * learning_rate / y.size`.
 """
 
 import functools
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -17,6 +18,7 @@ import numpy as np
 
 from nt_ndk import predict
 from nt_ndk import stax
+from nt_ndk._src import trajectory
 import reference
 from reference import dense
 
@@ -164,13 +166,14 @@ class TrajectoryTest(parameterized.TestCase):
         predict_fn(t=t, x_test=x, get='ndk'), predict_fn(t=t, get='ndk'),
         rtol=0, atol=10. * rtol * rms(y))
 
-  def test_duplicated_inputs(self):
-    temperature = 1e-2
+  @parameterized.parameters(1e-2, 1e-8)
+  def test_duplicated_inputs(self, temperature):
+    # A small temperature amplifies what tells them apart.
     x, y, z = data()
     x, y = np.concatenate([x, x[:2]]), np.concatenate([y, y[:2] + .5])
     layers = description()
     kernel = lambda *args: reference.two_time_kernels(*args, layers).ndk
-    t = np.array([.5, 10., 100., 2e3])
+    t = np.array([.5, 10., 100., 2e3, 20. / temperature])
     want = reference.volterra_mean(kernel, x, y, z, temperature, t)
     predict_fn = ensemble(network(layers), x, y, temperature)
     for x_test, mean in zip((None, z), want):
@@ -451,6 +454,15 @@ class RefusalsTest(parameterized.TestCase):
     if not temperature:
       got = predict_fn(t=30., x_test=z, get='ndk')
       np.testing.assert_allclose(got, 0., atol=1e-6)
+
+  def test_warns_if_rows_of_the_resolvent_give_another_mean(self):
+    x, y, z = data()
+    predict_fn = ensemble(network(description()), x, y, 1e-2)
+    mean = trajectory.Trajectory.mean
+    wrong = lambda *args, **kwargs: mean(*args, **kwargs) + .1 * rms(y)
+    with mock.patch.object(trajectory.Trajectory, 'mean', wrong):
+      with self.assertWarnsRegex(UserWarning, 'estimated error.*1.0e-01'):
+        predict_fn(t=1., x_test=z, get='ndk', compute_cov='diag')
 
   def test_duplicates_with_little_noise(self):
     x, y, z = data()

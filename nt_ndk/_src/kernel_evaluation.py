@@ -126,6 +126,25 @@ def _put(matrices, block, start, count, transposed):
   return jax.lax.dynamic_update_slice(out, block, start).reshape(matrices.shape)
 
 
+@functools.partial(jax.jit, donate_argnums=0, static_argnames=('count',
+                                                             'itself'))
+def _repeat(matrices, rows, originals, count, itself):
+  """Copies columns, and rows of kernels of the same inputs (`itself`).
+
+  Args:
+    matrices: `count` matrices side by side.
+    rows: indices of what is overwritten.
+    originals: indices of what is copied.
+    count: number of matrices.
+    itself: whether rows are copied, too.
+  """
+  out = matrices.reshape((len(matrices), count, -1))
+  out = out.at[:, :, rows].set(out[:, :, originals])
+  if itself:
+    out = out.at[rows].set(out[originals])
+  return out.reshape(matrices.shape)
+
+
 @jax.jit
 def _is_transpose(block, other):
   """Whether two blocks are, to rounding of the largest entries of each row."""
@@ -375,12 +394,13 @@ class KernelEvaluator:
                     kwargs: dict[str, Any], itself: bool = False,
                     report: Callable[[float], None] = lambda _: None
                     ) -> jax.Array:
-    """Kernels at pairs of times `[Q, 2]`, `[n1, Q * n2]`.
+    """Kernels with training data at pairs of times `[Q, 2]`, `[n1, Q * n2]`.
 
     Some networks, such as those with ReLU, amplify rounding errors of samples
     with themselves at equal times to their square root. For all training data
     these kernels are found one by one (`itself`), so that they do not depend on
-    batches and devices.
+    batches and devices. Of equal training inputs kernels are made equal to the
+    last bit: a small temperature amplifies their difference.
     """
     tau = np.asarray(tau, jax.dtypes.canonicalize_dtype(jnp.float64))
     equal = itself & (tau[:, 0] == tau[:, 1])
@@ -389,7 +409,7 @@ class KernelEvaluator:
       out = self._in_blocks(x1, x2, get, tau, kwargs, itself, report)
       for i in np.flatnonzero(equal):
         out = _insert_blocks(out, blocks(i), i)
-      return out
+      return self._with_copies(out, len(tau), itself)
 
     def one(q):
       kernel = self._evaluate(x1, x2, get, tau[q, 0], tau[q, 1], kwargs)
@@ -401,7 +421,26 @@ class KernelEvaluator:
       report(q)
       out = _insert(out, one(q), q)
     report(len(tau))
-    return out
+    return self.spread(self._with_copies(out, len(tau), itself))
+
+  def _with_copies(self, matrices: jax.Array, count: int,
+                   itself: bool) -> jax.Array:
+    """Kernels with training data, those of equal inputs made equal."""
+    rows, originals = self._copies
+    return _repeat(matrices, rows, originals, count,
+                   itself) if len(rows) else matrices
+
+  @functools.cached_property
+  def _copies(self) -> np.ndarray:
+    """Rows of training inputs that equal earlier ones, and of these."""
+    first: dict[str, int] = {}
+    samples = np.array([
+        [i, first.setdefault(store_lib.fingerprint(
+            jax.tree_util.tree_map(lambda a, i=i: a[i], self._host)), i)]
+        for i in range(length(self.x_train))])
+    samples = samples[samples[:, 0] != samples[:, 1]].T
+    rows = samples[..., None] * self.locations + np.arange(self.locations)
+    return rows.reshape((2, -1))
 
   def train_train(self, get: str, tau: np.ndarray,
                   report: Callable[[float], None] = lambda _: None

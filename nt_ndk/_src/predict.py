@@ -671,7 +671,8 @@ def _allocate(problem: Problem, times: int, x_test: PyTree,
 
 def _restore(problem: Problem, mean: Any, covariance: Any,
              t_shape: tuple[int, ...], compute_cov: ComputeCov) -> Any:
-  """Predictions in the shapes of users."""
+  """Predictions in the shapes of users, and a warning if they are not good."""
+  problem.warn(problem.stats['estimated_error'])
   mean = problem.restore_mean(jnp.asarray(mean, problem.dtype), t_shape)
   if not compute_cov:
     return mean
