@@ -418,7 +418,7 @@ class ConvergenceTest(parameterized.TestCase):
 
     def variance(panels):
       step = tau / panels
-      mesh = resolvent._FineMesh(tau, step, 1e3, step, impulse=False)
+      mesh = resolvent._FineMesh(tau, step, 2.5, 1e3, step, impulse=False)
       younger, older = (mesh.product_weights(Decay(), mesh.ages, side)
                         for side in (False, True))
       kernel = lambda c: Decay().phi(tau, tau - mesh.ages) @ c

@@ -21,7 +21,11 @@ _MAX_SIZE = 96
 # Tolerance and number of modes from which on their matrices are in single
 # precision, which halves the time of products with them.
 _SINGLE_FROM = 1e-5, 256
-# Predictions for which grids are chosen, and mixtures of all.
+# Correlation of modes at equal times that the coarse grid can do with, in
+# `rtol`.
+_COUPLED = 1000.
+# Predictions for which grids are chosen, half of them those with the most data
+# nearby, and mixtures of all.
 _PROBES, _MIXTURES = 8, 4
 
 
@@ -48,12 +52,24 @@ class Grid(NamedTuple):
   size: int = 8
   width: float = 4.
 
-  def finer(self) -> 'Grid':
-    """More points, closer to age 0; the same if there is no finer grid."""
-    if self.size >= _MAX_SIZE:
-      return self
-    size = min(4 * int(np.ceil(1.25 * self.size / 4)), _MAX_SIZE)
-    return Grid(size, self.width / 2)
+  def coarser(self) -> int:
+    """Number of points of polynomials whose degree is lower by a fifth."""
+    return 4 * self.size // 5
+
+  def finer(self, missed: float, tol: float) -> 'Grid':
+    """More points, closer to age 0; the same if there is no finer grid.
+
+    Args:
+      missed: error here, relative to `tol`; it decays geometrically.
+      tol: tolerance.
+    """
+    # To a third of it, since the decay is slower at first.
+    enough = self.size * np.log(tol / 3) / np.log(min(missed * tol, .5))
+    grid = self
+    while grid.size < _MAX_SIZE and (grid is self or grid.size < enough):
+      size = min(4 * int(np.ceil(1.25 * grid.size / 4)), _MAX_SIZE)
+      grid = Grid(size, grid.width / 2)
+    return grid
 
 
 class Fluctuations:
@@ -96,7 +112,8 @@ class Fluctuations:
     fits = self.ndk.fits, self.nngp.fits
     basis = self._basis
     if basis is None or self._fits != fits or (
-        resolvent.coupling(basis, ndk, tau) > .1 * problem.rtol):
+        resolvent.coupling(basis, ndk, tau, problem.temperature) >
+        _COUPLED * problem.rtol):
       rtol, modes = _SINGLE_FROM
       single = problem.rtol >= rtol and len(problem.y) >= modes
       dtype = jnp.float32 if single else problem.dtype
@@ -224,41 +241,51 @@ class Fluctuations:
         predictions need, which are too few for kernels with other times.
 
     Returns:
-      The resolvent; the grid to begin with at later times; and the change of
-      variances between that grid and a finer one, which is that of the
-      resolvent, relative to those without data.
+      The resolvent; its grid, to begin with at later times; and the change of
+      variances between polynomials of lower degree and those of the grid,
+      relative to variances without data.
     """
     m, rtol = len(scale), self._problem.rtol
-    probes = np.unique(np.linspace(0, m - 1, _PROBES).astype(int))
+    rows = self.resolvent(tau, grid)
+    now, _ = self.kernels(rows, factors, rows.times[:1])
+    half = _PROBES // 2
+    probes = np.unique(np.append(np.linspace(0, m - 1, half).astype(int),
+                                 rows.hardest(now, scale)[-half:]))
     # And mixtures of all, so that none is overlooked.
     mixtures = np.random.RandomState(0).normal(size=(m, _MIXTURES)) / m**.5
     mix = np.concatenate([np.eye(m)[:, probes], mixtures], 1) / scale[:, None]
     unit = np.ones(mix.shape[1])
 
-    def solve(rows, guess=None):
+    def on(rows, guess=None):
       kappa, cross = self.kernels(rows, factors, rows.times, mix)
       solved = rows.rows(kappa, unit, guess)
       variance = rows.covariance(solved, unit, cross)
-      return rows, solved, cross, variance[:len(probes)]
+      return solved, cross, variance[:len(probes)]
 
-    def on(other, rows, solved):
-      """The same on another grid."""
-      return solve(other, rows.grid.lagrange(other.grid.ages) @ solved.h)
+    def change(other):
+      """Of variances on another grid."""
+      *_, changed = on(other, rows.grid.lagrange(other.grid.ages) @ solved.h)
+      return float(np.max(np.abs(changed - variance)))
 
-    rows, solved, cross, variance = solve(self.resolvent(tau, grid))
+    solved, cross, variance = on(rows)
     while True:
-      finer = grid.finer()
-      finer_rows, solved, cross, finer_variance = on(
-          self.resolvent(tau, finer), rows, solved)
-      error = float(np.max(np.abs(variance - finer_variance)))
-      if error <= 2 * rtol and solved.tail <= 20 * rtol or finer == grid:
+      error = change(rows.truncated(grid.coarser()))
+      missed = max(error, solved.tail / 20) / rtol
+      if missed <= 1 or grid.size == _MAX_SIZE:
         break
-      rows, variance, grid = finer_rows, finer_variance, finer
+      grid = grid.finer(missed, rtol)
+      finer = self.resolvent(tau, grid)
+      guess = rows.grid.lagrange(finer.grid.ages) @ solved.h
+      rows, (solved, cross, variance) = finer, on(finer, guess)
     if not needed_only:
-      return finer_rows, grid, error
-    few = finer_rows.reduced(solved, cross, unit, rtol)
-    *_, few_variance = on(few, finer_rows, solved)
-    return few, grid, max(error, float(np.max(np.abs(few_variance - variance))))
+      return rows, grid, error
+    # In norm over all of these predictions; rarely that is not enough.
+    for tol in (len(unit)**.5 * rtol, rtol):
+      few = rows.reduced(solved, cross, unit, tol)
+      missed = change(few)
+      if missed <= .3 * rtol:
+        break
+    return few, grid, max(error, missed)
 
   def two_time_covariance(self, tau1: float, tau2: float, x_test: PyTree,
                           diagonal: bool, **kwargs: Any) -> np.ndarray:
@@ -291,7 +318,7 @@ class Fluctuations:
     factors = self.factors(x_test, kwargs)
 
     def solve(tau, scale):
-      rows, _, _ = self.solved(tau, factors, scale)
+      rows, *_ = self.solved(tau, factors, scale)
       kappa, _ = self.kernels(rows, factors, rows.times)
       return rows, rows.rows(kappa, scale)
 

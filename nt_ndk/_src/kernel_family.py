@@ -60,11 +60,18 @@ class _Axis(NamedTuple):
     x[-1] = self.end
     return x
 
+  def _to_unit(self, x):
+    """Variable of the polynomials, between -1 and 1."""
+    return np.clip(2 * self._to_u(x) / self._to_u(self.end) - 1, -1, 1)
+
   def basis(self, x: Numbers) -> np.ndarray:
     """Chebyshev polynomials at `x`; one more, trailing axis of length size."""
-    u = 2 * self._to_u(x) / self._to_u(self.end) - 1
-    basis = chebyshev.chebvander(np.clip(u, -1, 1), self.size - 1)
+    basis = chebyshev.chebvander(self._to_unit(x), self.size - 1)
     return basis.reshape(np.shape(x) + (self.size,))
+
+  def sum(self, series: np.ndarray, x: Numbers) -> np.ndarray:
+    """A Chebyshev series at `x`."""
+    return chebyshev.chebval(self._to_unit(x), series)
 
   def to_series(self, values: np.ndarray) -> np.ndarray:
     """Chebyshev coefficients, along the first axis, from values at points."""
@@ -113,7 +120,7 @@ class KernelFamily(NamedTuple):
     return self.earlier.width
 
   def size(self, tau: Union[float, np.ndarray]) -> np.ndarray:
-    return np.exp(self.earlier.basis(tau) @ self.log_size)
+    return np.exp(self.earlier.sum(self.log_size, tau))
 
   def at_earlier(self, tau_: np.ndarray) -> np.ndarray:
     r"""What :math:`\varphi` needs to know of earlier times, `[..., lag, R]`."""

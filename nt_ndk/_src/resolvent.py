@@ -45,7 +45,8 @@ from nt_ndk._src.devices import to_host
 from nt_ndk._src.typing import Numbers
 
 _STAGES = 6
-_RATIO = 2.5  # Growth of ages from panel to panel.
+# Growth of ages from panel to panel, for small tolerances and from one on.
+_RATIO, _LARGE_RATIO, _LARGE_FROM = 2.5, 3.5, 1e-5
 _MODES_AT_ONCE = 32
 _ROWS_AT_ONCE = 32
 _REFERENCE_SIZE = 24  # Points that show which combinations of matrices matter.
@@ -175,11 +176,11 @@ class _FineMesh:
     weights: `[F]`, of integrals; the impulse has weight 1.
   """
 
-  def __init__(self, tau: float, first: float, early: float, longest: float,
-               impulse: bool) -> None:
+  def __init__(self, tau: float, first: float, ratio: float, early: float,
+               longest: float, impulse: bool) -> None:
     ends = [0., min(first, tau)]
     while ends[-1] < tau:
-      step = min((_RATIO - 1) * ends[-1], longest,
+      step = min((ratio - 1) * ends[-1], longest,
                  .5 * (tau - ends[-1]) + .25 * early)
       ends.append(ends[-1] + step if tau - ends[-1] > 1.3 * step else tau)
     self.tau, self.impulse, self.ends = tau, impulse, np.array(ends)
@@ -353,21 +354,25 @@ def make_basis(ndk: LowRankKernel, nngp: LowRankKernel, tau: float,
 
 
 @jax.jit
-def _largest_coupling(matrices, phi, diagonal):
-  size = jnp.sqrt(jnp.maximum(diagonal, 0.))
-  size = jnp.maximum(size, 1e-8 * jnp.max(size))
+def _largest_coupling(matrices, phi, size):
   n = len(matrices)
   out = matrices.reshape((n, n, -1)) @ phi
   return jnp.max(jnp.abs(out) / size[:, None] / size)
 
 
-def coupling(basis: Basis, ndk: LowRankKernel, tau: float) -> float:
-  """Largest correlation between modes in the NDK at equal times `tau`."""
+def coupling(basis: Basis, ndk: LowRankKernel, tau: float,
+             temperature: float) -> float:
+  """Largest correlation between modes in the NDK at equal times `tau`.
+
+  A mode whose boundary layer is not thinner than `tau` has none: its strength
+  is less than that of the noise over this time, which is taken instead.
+  """
   phi = ndk.time.phi(tau, tau)
+  strength = np.maximum(basis.ndk_diagonal @ phi, 0.) + temperature / tau
+  size = np.sqrt(np.maximum(strength, 1e-16 * np.max(strength)))
   dtype = basis.ndk.dtype
   return float(to_host(_largest_coupling(
-      basis.ndk, jnp.asarray(phi, dtype),
-      jnp.asarray(basis.ndk_diagonal @ phi, dtype))))
+      basis.ndk, jnp.asarray(phi, dtype), jnp.asarray(size, dtype))))
 
 
 # Matrices stay on an accelerator, or on several devices. On one CPU they are
@@ -387,7 +392,7 @@ def _multiply(matrices: Matrices, vectors: np.ndarray) -> np.ndarray:
       (n * rank, size * m)).astype(matrices.dtype, copy=False)
   if not isinstance(matrices, np.ndarray):
     flat = jnp.asarray(flat)
-  return np.asarray(to_host(matrices @ flat), float).reshape((n, size, m))
+  return to_host(matrices @ flat).reshape((n, size, m))
 
 
 def _compress(phi: np.ndarray, matrices: Matrices, diagonal: np.ndarray,
@@ -430,6 +435,18 @@ def _respond(tensor: np.ndarray, h: np.ndarray) -> np.ndarray:
   out = tensor.reshape((n, rank * ages, size)) @ h.astype(tensor.dtype,
                                                           copy=False)
   return out.reshape((n, rank, ages, h.shape[-1]))
+
+
+def _change(tensor: np.ndarray, at: np.ndarray,
+            matrix: np.ndarray) -> np.ndarray:
+  """`at @ tensor @ matrix`, `[n, R, Q, Q]`, in few large products."""
+  at, matrix = at.astype(tensor.dtype), matrix.astype(tensor.dtype)
+  *some, ages, size = tensor.shape
+  out = tensor.reshape((-1, size)) @ matrix
+  out = np.swapaxes(out.reshape((-1, ages, matrix.shape[1])), 1, 2)
+  out = out.reshape((-1, ages)) @ at.T
+  out = np.swapaxes(out.reshape((-1, matrix.shape[1], len(at))), 1, 2)
+  return np.ascontiguousarray(out).reshape((*some, len(at), matrix.shape[1]))
 
 
 def _products(diagonal: bool) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -498,7 +515,9 @@ class EndTime:
     impulse = temperature == 0
     first = .3 * (1e-8 if impulse else temperature / (largest + temperature))
     first = np.clip(first, 1e-13 * tau, min(1e-2 * width, tau))
-    self.mesh = _FineMesh(tau, first, ndk.time.early_width, longest, impulse)
+    self.mesh = _FineMesh(
+        tau, first, _LARGE_RATIO if rtol >= _LARGE_FROM else _RATIO,
+        ndk.time.early_width, longest, impulse)
     reference = self.grid(_REFERENCE_SIZE, width).times
     i, j = np.triu_indices(len(reference))
     self._pairs = reference[i], reference[j]
@@ -556,19 +575,29 @@ class Resolvent:
     """
     self.tau, self.basis, self._shared = shared.tau, shared.basis, shared
     self.mesh = shared.mesh
-    self.grid = shared.grid(size, width)
+    self.grid, self._width = shared.grid(size, width), width
     at_fine = self.grid.lagrange(self.mesh.ages)
     self._beta = self._solve_modes(shared.ndk_weights, at_fine, shared.shift)
     matrices, change = shared.ndk_matrices
     weights = self.mesh.product_weights(shared.ndk, self.grid.ages, older=False)
-    self._coupling = self._tensor(np.tensordot(change.T, weights, 1)).astype(
-        matrices.dtype)
+    self._coupling = self._tensor(np.tensordot(change.T, weights, 1),
+                                  matrices.dtype)
     self._moments = self._tensor((self.mesh.weights[:, None] * at_fine).T[None])
     self._total = np.einsum('f,nfc->nc', self.mesh.weights, self._beta)
 
   @property
   def times(self) -> np.ndarray:
     return self.grid.times
+
+  def hardest(self, kappa: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Order of predictions by what data at one time tell of them, most last.
+
+    Args:
+      kappa: `[n, 1, m]`, kernel of predictions and data, in the basis of modes.
+      scale: `[m]`, standard deviations of the predictions without data.
+    """
+    told = np.sum((self._shared.size[:, None] * kappa[:, 0])**2, 0)
+    return np.argsort(told / scale**2, kind='stable')
 
   def reduced(self, rows: Rows, cross: np.ndarray, scale: np.ndarray,
               tol: float) -> 'Resolvent':
@@ -587,14 +616,32 @@ class Resolvent:
             (-1, len(self.times)))
         for a, size in ((rows.h, self._shared.size), (cross, 1 / one),
                         (rows.coupled, 1 / one))])
+    grid, points, matrix = self.grid.reduced(functions, tol)
+    return self._on(grid, np.eye(len(self.times))[points], matrix)
+
+  def truncated(self, size: int) -> 'Resolvent':
+    """The same on polynomials of lower degree, with `size` points."""
+    grid = self._shared.grid(size, self._width)
+    return self._on(grid, self.grid.lagrange(grid.ages),
+                    grid.lagrange(self.grid.ages))
+
+  def _on(self, grid: _CoarseGrid, at: np.ndarray,
+          matrix: np.ndarray) -> 'Resolvent':
+    """The same for some of the functions on the coarse grid.
+
+    Args:
+      grid: `Q` points whose polynomials are combinations of those here.
+      at: `[Q, C]`, values of polynomials here at these points.
+      matrix: `[C, Q]`, values of their polynomials at the points here.
+    """
     out = copy.copy(self)
-    out.grid, points, matrix = self.grid.reduced(functions, tol)
+    out.grid = grid
     out._beta, out._total = self._beta @ matrix, self._total @ matrix
     out._moments = matrix.T @ self._moments @ matrix
-    out._coupling = self._coupling[:, :, points] @ matrix
     out._mode_covariance = matrix.T @ self._mode_covariance @ matrix
+    out._coupling = _change(self._coupling, at, matrix)
     matrices, tensor = self._covariance_operator
-    out._covariance_operator = matrices, tensor[:, :, points] @ matrix
+    out._covariance_operator = matrices, _change(tensor, at, matrix)
     return out
 
   def _solve_modes(self, weights: np.ndarray, right: np.ndarray,
@@ -612,10 +659,12 @@ class Resolvent:
         beta[:, block] = np.linalg.solve(matrices[:, block, block], rest)
     return out
 
-  def _tensor(self, weights: np.ndarray) -> np.ndarray:
+  def _tensor(self, weights: np.ndarray, dtype: Any = float) -> np.ndarray:
     """`[R, A, F]` integrals of what the modes respond with, `[n, R, A, C]`."""
     rank, ages, fine = weights.shape
-    out = weights.reshape((rank * ages, fine)) @ self._beta
+    weights, beta = (a.astype(dtype, copy=False)
+                     for a in (weights, self._beta))
+    out = weights.reshape((rank * ages, fine)) @ beta
     return out.reshape((len(out), rank, ages, out.shape[-1]))
 
   # Rows.
@@ -635,12 +684,13 @@ class Resolvent:
     Raises:
       ArithmeticError: if the modes are too strongly coupled.
     """
-    size = self._shared.size[:, None, None] / np.maximum(scale, 1e-300)
     matrices, _ = self._shared.ndk_matrices
+    size = self._shared.size[:, None, None] / np.maximum(scale, 1e-300)
+    size, kappa = (a.astype(matrices.dtype, copy=False) for a in (size, kappa))
     operator = lambda h: h + _multiply(matrices, _respond(self._coupling, h))
     dot = lambda a, b: np.einsum('ncm,ncm->m', a, b)
     # Vectors are in units of what they make of a prediction.
-    h = kappa if guess is None else guess
+    h = kappa if guess is None else guess.astype(kappa.dtype, copy=False)
     residual = size * (kappa - operator(h))
     directions: list[tuple[np.ndarray, np.ndarray]] = []
     while True:
@@ -818,8 +868,8 @@ class Resolvent:
         for o in (False, True))
     weights = (younger + older if self.basis.symmetric else
                np.concatenate([younger, older]))
-    return matrices, self._tensor(np.tensordot(change.T, weights, 1)).astype(
-        matrices.dtype)
+    return matrices, self._tensor(np.tensordot(change.T, weights, 1),
+                                  matrices.dtype)
 
   def _coupled(self, h: np.ndarray) -> np.ndarray:
     matrices, tensor = self._covariance_operator
