@@ -330,6 +330,42 @@ class BruteForceTest(parameterized.TestCase):
     close(single, double, 1e-6 * scale)
     self.assertGreater(np.max(np.abs(single - double)), 1e-13 * scale)
 
+  def test_bases_of_modes_serve_several_times(self):
+    # One basis while boundary layers are not thinner than the time or modes
+    # hardly turn, another one later.
+    p = problem('erf2')
+    ask = dict(x_test=p.inputs, get='ndk', compute_cov='diag')
+    t = their_time('erf2', np.geomspace(1e-5, p.t[4], 12))
+    make = resolvent.make_basis
+    with mock.patch.object(resolvent, 'make_basis', side_effect=make) as bases:
+      got = predictor('erf2')(t=t, **ask).covariance
+    self.assertBetween(bases.call_count, 2, 8)
+    for i in (3, 6, 9):
+      alone = ensemble(network(p.layers), p.x, p.y, p.temperature,
+                       LEARNING_RATE, rtol=1e-6)(t=t[i], **ask).covariance
+      close(got[i], alone, 2e-6 * p.scale)
+
+  @parameterized.parameters('relu', 'erf')
+  def test_grids_are_chosen_for_predictions_with_data_nearby(self, phi):
+    rng = np.random.default_rng(0)
+    x, y, z = (rng.normal(size=s) for s in ((60, 10), (60, 1), (20, 10)))
+    near = [4, 11]
+    z[near] = x[:2] + 1e-2 * z[near]
+    order, hardest = [], resolvent.Resolvent.hardest
+
+    def record(*args):
+      order.append(hardest(*args))
+      return order[-1]
+
+    predict_fn = ensemble(network(description(phi, 2, 2.)), x, y, 1e-2,
+                          rtol=1e-4)
+    with mock.patch.object(resolvent.Resolvent, 'hardest', record):
+      predict_fn(t=60 * np.array([1., 500.]), x_test=z, get='ndk',
+                 compute_cov='diag')
+    self.assertLen(order, 2)
+    for some in order:
+      self.assertSameElements(some[-2:], near)
+
   @parameterized.parameters(*CASES)
   def test_two_times(self, name):
     p = problem(name)
