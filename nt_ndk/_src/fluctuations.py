@@ -262,9 +262,13 @@ class Fluctuations:
       variance = rows.covariance(solved, unit, cross)
       return solved, cross, variance[:len(probes)]
 
+    def guess_on(other):
+      """What is known, on another grid."""
+      return rows.grid.lagrange(other.grid.ages) @ solved.h
+
     def change(other):
       """Of variances on another grid."""
-      *_, changed = on(other, rows.grid.lagrange(other.grid.ages) @ solved.h)
+      *_, changed = on(other, guess_on(other))
       return float(np.max(np.abs(changed - variance)))
 
     solved, cross, variance = on(rows)
@@ -275,8 +279,7 @@ class Fluctuations:
         break
       grid = grid.finer(missed, rtol)
       finer = self.resolvent(tau, grid)
-      guess = rows.grid.lagrange(finer.grid.ages) @ solved.h
-      rows, (solved, cross, variance) = finer, on(finer, guess)
+      rows, (solved, cross, variance) = finer, on(finer, guess_on(finer))
     if not needed_only:
       return rows, grid, error
     # In norm over all of these predictions; rarely that is not enough.
