@@ -62,9 +62,16 @@ _CASES = {
     'erf_1000_variance': dict(network='erf', n=1000, n_times=20, cov='diag'),
     'cnn_500': dict(network='cnn', n=500, n_test=50),
     'quadrature': dict(network='relu', n=500, peer='quadrature', rtol=1e-2),
+    'relu_4000_float32': dict(network='relu', n=4000, x64=False),
     'relu_10000': dict(network='relu', n=10_000),
+    'relu_10000_float32': dict(network='relu', n=10_000, x64=False),
+    'relu_14000': dict(network='relu', n=14_000),
+    'relu_20000_float32': dict(network='relu', n=20_000, x64=False),
 }
-_LARGE = ('relu_10000',)  # Only if asked for by name.
+# Only if asked for by name.
+_LARGE = ('relu_4000_float32', 'relu_10000', 'relu_10000_float32', 'relu_14000',
+          'relu_20000_float32')
+_MOST = 11_000  # Images of two digits.
 
 _DATA_DIR = flags.DEFINE_string(
     'data_dir', None, 'Folder with the original MNIST and CIFAR-10 files.',
@@ -123,9 +130,12 @@ def network_and_data(network, n, n_test, same_norm):
               stax.AvgPool((2, 2), (2, 2)), conv(3), stax.Relu(),
               stax.GlobalAvgPool()]
   else:
-    x, y, x_test, _ = datasets.load('mnist', ['4', '9'], n, n_test,
-                                    data_dir=_DATA_DIR.value,
-                                    same_norm=same_norm)
+    # Of more than there are of two digits, all that is even against odd.
+    digits = [(4, 9)] if n <= _MOST else [(i, i + 1) for i in range(0, 10, 2)]
+    x, y, x_test, _ = (np.concatenate(a) for a in zip(*(
+        datasets.load('mnist', pair, n // len(digits), n_test // len(digits),
+                      data_dir=_DATA_DIR.value, same_norm=same_norm)
+        for pair in digits)))
     phi, W_std = dict(relu=(stax.Relu, 2**.5), erf=(stax.Erf, 1.))[network]
     layers = [layer for _ in range(3) for layer in (dense(512, W_std), phi())]
   return stax.serial(*layers, dense(1, 1.))[2], x, y, x_test

@@ -121,6 +121,29 @@ class DevicesTest(parameterized.TestCase):
     self.assertLessEqual(max(max(shape) for shape in shapes), 6)
     self.assertIn((6, 6), shapes)
 
+  @parameterized.parameters(
+      'markov_proximal_mse_ensemble', 'diffusive_limit_mse_ensemble',
+      'representational_drift_mse_ensemble')
+  def test_products_in_full_precision(self, name):
+    # Accelerators else round factors in single precision, without a word.
+    seen = []
+
+    def kernel_fn(*args, **kwargs):
+      seen.append(jax.config.jax_default_matmul_precision)
+      return network()(*args, **kwargs)
+
+    x, y, x_test = data()
+    temperature = () if name.startswith('diffusive') else (1e-2,)
+    predict_fn = getattr(predict, name)(kernel_fn, x, y, *temperature)
+    made = len(seen)
+    predict_fn(10., x_test, compute_cov='diag')
+    self.assertGreater(len(seen), made)
+    if hasattr(predict_fn, 'phases'):
+      predict_fn.phases()
+      predict_fn.two_time_covariance(10., 5., x_test)
+    self.assertEqual(set(seen), {'highest'})
+    self.assertIsNone(jax.config.jax_default_matmul_precision)
+
   @parameterized.parameters(-1, 2.5, True, 'many')
   def test_wrong_batch_size(self, batch_size):
     x, y, _ = data()

@@ -228,8 +228,8 @@ class KernelEvaluatorTest(parameterized.TestCase):
     kernel_fn = stax.serial(*layers)[2]
     tau = np.array([[.3, .3], [2., .1]])
     shape = (-1, locations, len(tau), 24, locations)
-    evaluator = KernelEvaluator(kernel_fn, x, locations)
     with mock.patch.object(kernel_evaluation, '_BLOCK_BYTES', 2**12):
+      evaluator = KernelEvaluator(kernel_fn, x, locations)
       train, test = (np.asarray(f(*args, 'ndk', tau)).reshape(shape)
                      for f, *args in ((evaluator.train_train,),
                                       (evaluator.test_train, x[2:8])))

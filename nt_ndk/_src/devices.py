@@ -7,7 +7,8 @@ decide by must not differ by a rounding error, or they would wait for each other
 for ever: numbers come from devices through `to_host`.
 """
 
-from typing import Any, Callable
+import functools
+from typing import Any, Callable, cast, TypeVar
 import zlib
 
 import jax
@@ -21,6 +22,23 @@ from nt_ndk._src.typing import PyTree
 # stay busy for a while afterwards, beside those of XLA.
 in_one_thread = threadpoolctl.ThreadpoolController().wrap(limits=1,
                                                           user_api='blas')
+
+_F = TypeVar('_F', bound=Callable[..., Any])
+
+
+def in_full_precision(f: _F) -> _F:
+  """Decorates what needs all digits of single precision.
+
+  By default, accelerators round factors of its products to half of them or
+  fewer.
+  """
+
+  @functools.wraps(f)
+  def wrapped(*args, **kwargs):
+    with jax.default_matmul_precision('highest'):
+      return f(*args, **kwargs)
+
+  return cast(_F, wrapped)
 
 
 class Spread:

@@ -23,6 +23,8 @@ _SAMPLE_BYTES = 2**21
 # Bytes of a covariance in a block of kernels that are computed together, so
 # that intermediate results stay in a cache.
 _BLOCK_BYTES = 2**20
+# How much more an accelerator needs to be busy.
+_ON_ACCELERATOR = 2**8
 _SMALLEST_BLOCK = 4
 # Covariances that a block takes while it is computed, by XLA's own account for
 # convolutions.
@@ -270,7 +272,9 @@ class KernelEvaluator:
     # Of a covariance of two inputs, with all pairs of pixels.
     self._bytes = 8 * np.prod(jax.tree_util.tree_leaves(x_train)[0].shape[1:-1],
                               dtype=float)**2
-    self._room = int(np.clip(_SAMPLE_BYTES / self._bytes, 16, 2**14))
+    more = 1 if jax.default_backend() == 'cpu' else _ON_ACCELERATOR
+    self._block_bytes = more * _BLOCK_BYTES
+    self._room = int(np.clip(more * _SAMPLE_BYTES / self._bytes, 16, 2**14))
 
     # Samples need no splitting: they go to the network's own kernel function.
     sample_fn = getattr(kernel_fn, 'two_time_kernel_fn', kernel_fn)
@@ -334,7 +338,7 @@ class KernelEvaluator:
     if not self._pure:
       return 0
     if self.spread.count == 1:
-      return int(_TEMPORARIES * max(_BLOCK_BYTES,
+      return int(_TEMPORARIES * max(self._block_bytes,
                                     _SMALLEST_BLOCK**2 * self._bytes))
     first = self.spread(self._first(x, 0., self._kwargs))
     args, kwargs = self._arguments(first, x, 0., self._kwargs)
@@ -358,7 +362,7 @@ class KernelEvaluator:
     # Products of vectors are shared between times.
     together = count if self._bytes == 8 else 1
     size = max(_SMALLEST_BLOCK,
-               int((_BLOCK_BYTES / (self._bytes * together))**.5))
+               int((self._block_bytes / (self._bytes * together))**.5))
     sizes = tuple(-(-n // -(-n // size)) for n in (n1, n2))
     rows, columns = (np.minimum(np.arange(0, n, size), n - size)
                      for n, size in zip((n1, n2), sizes))

@@ -11,6 +11,7 @@ from neural_tangents import predict as nt_predict
 import numpy as np
 
 from nt_ndk._src import arguments
+from nt_ndk._src.devices import in_full_precision
 from nt_ndk._src.devices import to_host
 from nt_ndk._src.drift import check_readout
 from nt_ndk._src.drift import Drift
@@ -32,6 +33,7 @@ from nt_ndk._src.typing import Times
 _BLOCK = 64
 
 
+@in_full_precision
 def markov_proximal_mse_ensemble(
     kernel_fn: KernelFn,
     x_train: PyTree,
@@ -187,6 +189,7 @@ def markov_proximal_mse_ensemble(
               problem, fluctuations, tau, x_test, compute_cov, mean, **kwargs))
     return _restore(problem, mean, covariance, t_shape, compute_cov)
 
+  @in_full_precision
   def predict_fn(t: Times = None, x_test: PyTree = None, get: Get = None,
                  compute_cov: ComputeCov = False,
                  **kernel_fn_test_test_kwargs: Any) -> Any:
@@ -247,6 +250,7 @@ def markov_proximal_mse_ensemble(
       return out[names[0]]
     return collections.namedtuple('Gaussians', names)(**out)
 
+  @in_full_precision
   def two_time_covariance(t1: Times, t2: Times, x_test: PyTree = None,
                           compute_cov: ComputeCov = 'diag',
                           **kernel_fn_test_test_kwargs: Any) -> jax.Array:
@@ -289,6 +293,7 @@ def markov_proximal_mse_ensemble(
     return problem.restore_covariance(
         jnp.asarray(out, problem.dtype), t1.shape, diagonal)
 
+  @in_full_precision
   def phases() -> Phases:
     """Times that separate the phases of learning."""
     scales = problem.ndk.scales
@@ -304,6 +309,7 @@ def markov_proximal_mse_ensemble(
   return out
 
 
+@in_full_precision
 def diffusive_limit_mse_ensemble(
     kernel_fn: KernelFn,
     x_train: PyTree,
@@ -403,6 +409,7 @@ def diffusive_limit_mse_ensemble(
       problem.kernel_fn, x_train, problem.y_train,
       trace_axes=problem.trace_axes, **kernel_fn_train_train_kwargs)
 
+  @in_full_precision
   def predict_fn(diffusion_time: Times = None, x_test: PyTree = None,
                  compute_cov: ComputeCov = False,
                  **kernel_fn_test_test_kwargs: Any) -> Any:
@@ -468,6 +475,7 @@ def diffusive_limit_mse_ensemble(
   return out
 
 
+@in_full_precision
 def representational_drift_mse_ensemble(
     kernel_fn: KernelFn,
     x_train: PyTree,
@@ -602,6 +610,7 @@ def representational_drift_mse_ensemble(
   frozen = problem.evaluator.with_keywords(readout_freeze=freeze)
   drift = Drift(problem, freeze, hidden_learning)
 
+  @in_full_precision
   def predict_fn(t: Times = None, x_test: PyTree = None,
                  compute_cov: ComputeCov = False,
                  **kernel_fn_test_test_kwargs: Any) -> Any:

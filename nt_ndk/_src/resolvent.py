@@ -388,11 +388,14 @@ def _place(matrices: jax.Array, sharding: jax.sharding.Sharding) -> Matrices:
 def _multiply(matrices: Matrices, vectors: np.ndarray) -> np.ndarray:
   """`[n, n * R]` times `[n, R, C, m]`: `[n, C, m]`."""
   n, rank, size, m = vectors.shape
-  flat: Matrices = vectors.reshape(
-      (n * rank, size * m)).astype(matrices.dtype, copy=False)
+  count = size * m
+  flat: Matrices = vectors.reshape((n * rank, count)).astype(matrices.dtype,
+                                                             copy=False)
   if not isinstance(matrices, np.ndarray):
-    flat = jnp.asarray(flat)
-  return to_host(matrices @ flat).reshape((n, size, m))
+    # Programs are compiled for few numbers of columns.
+    room = 1 << (count - 1).bit_length()
+    flat = jnp.asarray(np.pad(flat, ((0, 0), (0, room - count))))
+  return to_host(matrices @ flat)[:, :count].reshape((n, size, m))
 
 
 def _compress(phi: np.ndarray, matrices: Matrices, diagonal: np.ndarray,
