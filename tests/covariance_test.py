@@ -351,7 +351,7 @@ class BruteForceTest(parameterized.TestCase):
     x, y, z = (rng.normal(size=s) for s in ((60, 10), (60, 1), (20, 10)))
     near = [4, 11]
     z[near] = x[:2] + 1e-2 * z[near]
-    order, hardest = [], resolvent.Resolvent.hardest
+    order, hardest = [], resolvent.EndTime.hardest
 
     def record(*args):
       order.append(hardest(*args))
@@ -359,7 +359,7 @@ class BruteForceTest(parameterized.TestCase):
 
     predict_fn = ensemble(network(description(phi, 2, 2.)), x, y, 1e-2,
                           rtol=1e-4)
-    with mock.patch.object(resolvent.Resolvent, 'hardest', record):
+    with mock.patch.object(resolvent.EndTime, 'hardest', record):
       predict_fn(t=60 * np.array([1., 500.]), x_test=z, get='ndk',
                  compute_cov='diag')
     self.assertLen(order, 2)

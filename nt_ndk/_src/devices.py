@@ -22,7 +22,6 @@ from nt_ndk._src.typing import PyTree
 # stay busy for a while afterwards, beside those of XLA.
 in_one_thread = threadpoolctl.ThreadpoolController().wrap(limits=1,
                                                           user_api='blas')
-
 _F = TypeVar('_F', bound=Callable[..., Any])
 
 

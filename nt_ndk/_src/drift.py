@@ -115,8 +115,7 @@ class Drift:
     if self._hidden_learning and lag > 0:
       after = self._after
       factors = after.factors(x_test, kwargs)
-      late, _, change = after.solved(lag, factors, scale)
-      late_kappa, late_cross = after.kernels(late, factors, late.times)
+      late, (late_kappa, late_cross), change = after.solved(lag, factors, scale)
       solved = late.rows(late_kappa, scale)
       mean += late.mean(solved, problem.y)
       self.error = max(self.error, .1 * solved.tail + change)

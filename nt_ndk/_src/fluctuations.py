@@ -2,31 +2,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """Covariance of predictions over networks, from rows of the resolvent."""
 
-from typing import Any, NamedTuple, Optional
+import functools
+from typing import Any, Callable, Iterator, Optional
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nt_ndk._src import pipeline
 from nt_ndk._src import resolvent
 from nt_ndk._src.compressed_kernel import CompressedKernel
 from nt_ndk._src.devices import to_host
+from nt_ndk._src.probes import Grid
+from nt_ndk._src.probes import Predictions
+from nt_ndk._src.probes import Probes
 from nt_ndk._src.problem import Problem
+from nt_ndk._src.resolvent import EndTime
 from nt_ndk._src.resolvent import LowRankKernel
 from nt_ndk._src.resolvent import Resolvent
 from nt_ndk._src.typing import ComputeCov
 from nt_ndk._src.typing import PyTree
 
-_MAX_SIZE = 96
 # Tolerance and number of modes from which on their matrices are in single
 # precision, which halves the time of products with them.
 _SINGLE_FROM = 1e-5, 256
 # Correlation of modes at equal times that the coarse grid can do with, in
 # `rtol`.
 _COUPLED = 1000.
-# Predictions for which grids are chosen, half of them those with the most data
-# nearby, and mixtures of all.
-_PROBES, _MIXTURES = 8, 4
+# Times that are solved for in threads of their own.
+_AT_ONCE = 2
 
 
 def project(covariance: np.ndarray) -> np.ndarray:
@@ -40,36 +44,6 @@ def project(covariance: np.ndarray) -> np.ndarray:
     return covariance
   root = evecs * np.sqrt(np.maximum(evals, 0.))
   return root @ root.T
-
-
-class Grid(NamedTuple):
-  """Coarse grid of ages.
-
-  Attributes:
-    size: number of points.
-    width: age above which any scale is resolved, in time scales of the kernel.
-  """
-  size: int = 8
-  width: float = 4.
-
-  def coarser(self) -> int:
-    """Number of points of polynomials whose degree is lower by a fifth."""
-    return 4 * self.size // 5
-
-  def finer(self, missed: float, tol: float) -> 'Grid':
-    """More points, closer to age 0; the same if there is no finer grid.
-
-    Args:
-      missed: error here, relative to `tol`; it decays geometrically.
-      tol: tolerance.
-    """
-    # To a third of it, since the decay is slower at first.
-    enough = self.size * np.log(tol / 3) / np.log(min(missed * tol, .5))
-    grid = self
-    while grid.size < _MAX_SIZE and (grid is self or grid.size < enough):
-      size = min(4 * int(np.ceil(1.25 * grid.size / 4)), _MAX_SIZE)
-      grid = Grid(size, grid.width / 2)
-    return grid
 
 
 class Fluctuations:
@@ -89,9 +63,7 @@ class Fluctuations:
     self._problem = problem
     self.ndk, self.nngp = ndk or problem.ndk, nngp or problem.nngp
     self._basis: Optional[resolvent.Basis] = None
-    self._shared: Optional[resolvent.EndTime] = None
     self._fits = (0, 0)
-    self._latest: tuple[Any, Any, list[np.ndarray]] = None, None, []
     self.error = self.mean_difference = 0.
 
   @property
@@ -104,8 +76,8 @@ class Fluctuations:
     for kernel in (self.ndk, self.nngp):
       self._problem.include(kernel, x_test, kwargs)
 
-  def resolvent(self, tau: float, grid: Grid) -> Resolvent:
-    """Rows that end at `tau`, on a coarse grid."""
+  def _end_time(self, tau: float) -> EndTime:
+    """What resolvents that end at `tau` share; its basis may be the last."""
     problem = self._problem
     ndk, nngp = (LowRankKernel(kernel.family, problem.factors(kernel))
                  for kernel in (self.ndk, self.nngp))
@@ -119,12 +91,9 @@ class Fluctuations:
       dtype = jnp.float32 if single else problem.dtype
       self._basis = basis = resolvent.make_basis(ndk, nngp, tau, dtype)
       self._fits = fits
-    scales, shared = self.ndk.scales, self._shared
-    if shared is None or shared.tau != tau or shared.basis is not basis:
-      self._shared = shared = resolvent.EndTime(
-          tau, problem.temperature, ndk, nngp, basis, problem.rtol, scales.lag,
-          .1 * scales.slow)
-    return Resolvent(shared, grid.size, grid.width * scales.lag)
+    scales = self.ndk.scales
+    return EndTime(tau, problem.temperature, ndk, nngp, basis, problem.rtol,
+                   scales.lag, .1 * scales.slow)
 
   def predictions(self, tau: np.ndarray, x_test: PyTree,
                   compute_cov: ComputeCov,
@@ -149,36 +118,56 @@ class Fluctuations:
     x = problem.x_train if x_test is None else x_test
     variances = problem.evaluator.variances(x, unique, **kwargs)
     bar = problem.bar('Covariance', len(unique))
-    means, covariances = [], []
+    y = to_host(problem.y)
+    means = np.zeros(variances.shape + y.shape[1:])
+    covariances = list(variances) if diagonal else [
+        np.asarray(to_host(problem.evaluator.test_test(
+            x, 'nngp', t, t, **kwargs)), float) for t in unique]
     self.error = self.mean_difference = 0.
-    grid = Grid()
-    for i, tau_ in enumerate(unique):
-      mean = np.zeros((len(variances[i]), problem.y.shape[1]))
-      covariance = variances[i]
-      if not diagonal:
-        covariance = np.asarray(to_host(problem.evaluator.test_test(
-            x, 'nngp', tau_, tau_, **kwargs)), float)
-      if tau_ > 0:
-        rows, grid, change = self.solved(tau_, factors, np.sqrt(variances[i]),
-                                         grid, needed_only=True)
-        kappa, cross = self.kernels(rows, factors, rows.times)
-        mean, covariance, error = rows.predictions(
-            kappa, cross, covariance, np.sqrt(variances[i]), problem.y)
-        error += 2 * change + 10 * self.nngp.error
-        self.error = max(self.error, error)
-        if expected is not None:
-          difference = np.abs(mean - np.asarray(expected[first[i]]))
-          size = np.sqrt(variances[i])[:, None] + problem.y_scale
-          if np.max(difference / size) > error:
-            self.mean_difference = max(
-                self.mean_difference,
-                float(np.max(difference)) / problem.y_scale)
-      means.append(mean)
-      covariances.append(np.maximum(covariance, 0.) if diagonal else
-                         project(covariance))
+
+    def at(prior: np.ndarray, end: EndTime, predictions: Predictions,
+           receive: Callable[[], Grid],
+           hand_on: Callable[[Grid], None]) -> tuple[Any, ...]:
+      """Mean, covariance and estimated error at one time."""
+      probes = self._probes(end, predictions)
+      probes.choose(receive())
+      hand_on(probes.grid)
+      rows = probes.needed()
+      kappa, cross = predictions.kernels(end.tau, rows.times)
+      mean, covariance, error = rows.predictions(kappa, cross, prior,
+                                                 predictions.scale, y)
+      return mean, covariance, error + 2 * probes.error
+
+    def tasks() -> Iterator[pipeline.Task]:
+      basis, rotated = None, []
+      for i in learned:
+        end = self._end_time(unique[i])
+        if end.basis is not basis:
+          basis = end.basis
+          rotated = [basis.rotate(factor) for factor in factors]
+        yield functools.partial(at, covariances[i], end, self._predictions(
+            rotated, np.sqrt(variances[i])))
+
+    learned = np.flatnonzero(unique > 0)
+    # No JAX in threads, which do not know its settings.
+    threads = _AT_ONCE if resolvent.on_host(problem.factors(self.ndk)) else 1
+    # What is run comes first, so that it also ends first.
+    for (mean, covariance, error), i in zip(
+        pipeline.run(tasks(), Grid(), threads), map(int, learned)):
+      error += 10 * self.nngp.error
+      self.error = max(self.error, error)
+      if expected is not None:
+        difference = np.abs(mean - np.asarray(expected[first[i]]))
+        size = np.sqrt(variances[i])[:, None] + problem.y_scale
+        if np.max(difference / size) > error:
+          self.mean_difference = max(
+              self.mean_difference, float(np.max(difference)) / problem.y_scale)
+      means[i] = mean
+      covariances[i] = (np.maximum(covariance, 0.) if diagonal else
+                        project(covariance))
       bar.to(i + 1)
     bar.close()
-    return np.stack(means)[inverse], np.stack(covariances)[inverse]
+    return means[inverse], np.stack(covariances)[inverse]
 
   def factors(self, x_test: PyTree, kwargs: dict[str, Any]) -> list[np.ndarray]:
     """Matrices of both kernels between predictions and training data."""
@@ -200,95 +189,34 @@ class Fluctuations:
     rows = to_host(out).reshape((len(out), -1, len(self._problem.y)))
     return np.ascontiguousarray(np.transpose(rows), float)
 
-  def kernels(self, rows: Resolvent, factors: list[np.ndarray],
-              times: np.ndarray,
-              mix: Optional[np.ndarray] = None) -> list[np.ndarray]:
-    """NDK and covariance of predictions and past training outputs.
+  def _predictions(self, rotated: list[np.ndarray],
+                   scale: np.ndarray) -> Predictions:
+    """Predictions with `factors` in a basis of modes."""
+    return Predictions((self.ndk.family, self.nngp.family), rotated, scale)
 
-    Args:
-      rows: resolvent that ends at the time of the predictions.
-      factors: from `factors`.
-      times: `[C]`, of the training outputs.
-      mix: `[predictions, m]`, mixtures of predictions to take instead.
+  def _probes(self, end: EndTime, predictions: Predictions) -> Probes:
+    return Probes(end, predictions, self.ndk.scales.lag, self._problem.rtol)
 
-    Returns:
-      Two arrays `[n, C, m]`, in the basis of `rows`.
-    """
-    return [kernel.family.phi(rows.tau, times) @
-            (factor if mix is None else factor @ mix) for kernel, factor in
-            zip((self.ndk, self.nngp), self._rotated(rows, factors))]
-
-  def _rotated(self, rows: Resolvent,
-               factors: list[np.ndarray]) -> list[np.ndarray]:
-    """Factors in the basis of `rows`; those of the latest are kept."""
-    basis, latest, rotated = self._latest
-    if basis is not rows.basis or latest is not factors:
-      rotated = [rows.basis.rotate(factor) for factor in factors]
-      self._latest = rows.basis, factors, rotated
-    return rotated
-
-  def solved(self, tau: float, factors: list[np.ndarray], scale: np.ndarray,
-             grid: Grid = Grid(),
-             needed_only: bool = False) -> tuple[Resolvent, Grid, float]:
+  def solved(self, tau: float, factors: list[np.ndarray], scale: np.ndarray
+             ) -> tuple[Resolvent, list[np.ndarray], float]:
     """Resolvent on a grid that is fine enough for predictions.
 
     Args:
       tau: time.
       factors: from `factors`.
       scale: `[m]`, standard deviations without data.
-      grid: to begin with.
-      needed_only: whether to keep only those points of the grid that these
-        predictions need, which are too few for kernels with other times.
 
     Returns:
-      The resolvent; its grid, to begin with at later times; and the change of
-      variances between polynomials of lower degree and those of the grid,
-      relative to variances without data.
+      The resolvent; NDK and covariance of the predictions and training outputs
+      at its times, `[n, C, m]`, in its basis; and an estimated error of
+      variances, relative to those without data.
     """
-    m, rtol = len(scale), self._problem.rtol
-    rows = self.resolvent(tau, grid)
-    now, _ = self.kernels(rows, factors, rows.times[:1])
-    half = _PROBES // 2
-    probes = np.unique(np.append(np.linspace(0, m - 1, half).astype(int),
-                                 rows.hardest(now, scale)[-half:]))
-    # And mixtures of all, so that none is overlooked.
-    mixtures = np.random.RandomState(0).normal(size=(m, _MIXTURES)) / m**.5
-    mix = np.concatenate([np.eye(m)[:, probes], mixtures], 1) / scale[:, None]
-    unit = np.ones(mix.shape[1])
-
-    def on(rows, guess=None):
-      kappa, cross = self.kernels(rows, factors, rows.times, mix)
-      solved = rows.rows(kappa, unit, guess)
-      variance = rows.covariance(solved, unit, cross)
-      return solved, cross, variance[:len(probes)]
-
-    def guess_on(other):
-      """What is known, on another grid."""
-      return rows.grid.lagrange(other.grid.ages) @ solved.h
-
-    def change(other):
-      """Of variances on another grid."""
-      *_, changed = on(other, guess_on(other))
-      return float(np.max(np.abs(changed - variance)))
-
-    solved, cross, variance = on(rows)
-    while True:
-      error = change(rows.truncated(grid.coarser()))
-      missed = max(error, solved.tail / 20) / rtol
-      if missed <= 1 or grid.size == _MAX_SIZE:
-        break
-      grid = grid.finer(missed, rtol)
-      finer = self.resolvent(tau, grid)
-      rows, (solved, cross, variance) = finer, on(finer, guess_on(finer))
-    if not needed_only:
-      return rows, grid, error
-    # In norm over all of these predictions; rarely that is not enough.
-    for tol in (len(unit)**.5 * rtol, rtol):
-      few = rows.reduced(solved, cross, unit, tol)
-      missed = change(few)
-      if missed <= .3 * rtol:
-        break
-    return few, grid, max(error, missed)
+    end = self._end_time(tau)
+    predictions = self._predictions([end.basis.rotate(f) for f in factors],
+                                    scale)
+    probes = self._probes(end, predictions)
+    rows = probes.choose(Grid())
+    return rows, predictions.kernels(tau, rows.times), probes.error
 
   def two_time_covariance(self, tau1: float, tau2: float, x_test: PyTree,
                           diagonal: bool, **kwargs: Any) -> np.ndarray:
@@ -321,8 +249,7 @@ class Fluctuations:
     factors = self.factors(x_test, kwargs)
 
     def solve(tau, scale):
-      rows, *_ = self.solved(tau, factors, scale)
-      kappa, _ = self.kernels(rows, factors, rows.times)
+      rows, (kappa, _), _ = self.solved(tau, factors, scale)
       return rows, rows.rows(kappa, scale)
 
     first, first_rows = solve(tau1, scale[0])

@@ -49,6 +49,7 @@ _STAGES = 6
 _RATIO, _LARGE_RATIO, _LARGE_FROM = 2.5, 3.5, 1e-5
 _MODES_AT_ONCE = 32
 _ROWS_AT_ONCE = 32
+_COLUMNS_AT_ONCE = 512
 _REFERENCE_SIZE = 24  # Points that show which combinations of matrices matter.
 _MAX_ITERATIONS = 100
 # Bytes that one block of vectors on the coarse grid may take.
@@ -163,8 +164,8 @@ class _CoarseGrid:
 
   def tail(self, values: np.ndarray) -> np.ndarray:
     """Size of the last coefficients of functions on the grid, axis -1."""
-    series = np.abs(values @ self._inverse.T)
-    return np.max(series[..., -max(2, (self._degree + 1) // 6):], -1)
+    last = self._inverse[-max(2, (self._degree + 1) // 6):]
+    return np.max(np.abs(values @ last.T), -1)
 
 
 class _FineMesh:
@@ -346,7 +347,7 @@ def make_basis(ndk: LowRankKernel, nngp: LowRankKernel, tau: float,
   symmetric = bool(to_host(_is_symmetric(C, C_diagonal)))
   if not symmetric:
     C = jnp.concatenate([C, jnp.swapaxes(C, 1, 2)])
-  K, C = (_place(_side_by_side(matrices, dtype), ndk.factors.sharding)
+  K, C = (_place(_side_by_side(matrices, dtype), ndk.factors)
           for matrices in (K, C))
   K_diagonal, C_diagonal = (np.asarray(to_host(d), float).T
                             for d in (K_diagonal, C_diagonal))
@@ -379,23 +380,32 @@ def coupling(basis: Basis, ndk: LowRankKernel, tau: float,
 # arrays of NumPy, which compiles nothing for each new number of times.
 
 
-def _place(matrices: jax.Array, sharding: jax.sharding.Sharding) -> Matrices:
-  if len(sharding.device_set) > 1:
-    return jax.device_put(matrices, sharding)
-  return np.asarray(matrices) if jax.default_backend() == 'cpu' else matrices
+def on_host(matrices: jax.Array) -> bool:
+  """Whether what is made of some matrices is in arrays of NumPy."""
+  return (len(matrices.sharding.device_set) == 1 and
+          jax.default_backend() == 'cpu')
+
+
+def _place(matrices: jax.Array, like: jax.Array) -> Matrices:
+  if on_host(like):
+    return np.asarray(matrices)
+  return jax.device_put(matrices, like.sharding)
 
 
 def _multiply(matrices: Matrices, vectors: np.ndarray) -> np.ndarray:
   """`[n, n * R]` times `[n, R, C, m]`: `[n, C, m]`."""
   n, rank, size, m = vectors.shape
   count = size * m
-  flat: Matrices = vectors.reshape((n * rank, count)).astype(matrices.dtype,
-                                                             copy=False)
-  if not isinstance(matrices, np.ndarray):
-    # Programs are compiled for few numbers of columns.
-    room = 1 << (count - 1).bit_length()
-    flat = jnp.asarray(np.pad(flat, ((0, 0), (0, room - count))))
-  return to_host(matrices @ flat)[:, :count].reshape((n, size, m))
+  flat = vectors.reshape((n * rank, count)).astype(matrices.dtype, copy=False)
+  if isinstance(matrices, np.ndarray):
+    out = matrices @ flat
+  else:
+    # In blocks of one size, as a program is compiled for each.
+    flat = np.pad(flat, ((0, 0), (0, -count % _COLUMNS_AT_ONCE)))
+    out = np.concatenate([
+        to_host(matrices @ jnp.asarray(flat[:, i:i + _COLUMNS_AT_ONCE]))
+        for i in range(0, count, _COLUMNS_AT_ONCE)], 1)[:, :count]
+  return out.reshape((n, size, m))
 
 
 def _compress(phi: np.ndarray, matrices: Matrices, diagonal: np.ndarray,
@@ -424,7 +434,11 @@ def _compress(phi: np.ndarray, matrices: Matrices, diagonal: np.ndarray,
   _, _, directions = np.linalg.svd(phi * norms, full_matrices=False)
   parts = (phi * norms @ directions.T)[:, ::-1]
   left = np.sqrt(np.max(np.cumsum(parts**2, 1), 0))[::-1]
-  keep = directions[left > tol].T
+  count = np.sum(left > tol)
+  if not isinstance(matrices, np.ndarray):
+    # A program is compiled for each number.
+    count = 1 << max(0, int(count) - 1).bit_length()
+  keep = directions[:count].T
   if keep.shape[1] == len(norms):
     return matrices, np.eye(len(norms))
   coefficients = (keep / norms[:, None]).astype(matrices.dtype)
@@ -529,6 +543,16 @@ class EndTime:
     """Coarse grid of ages, see `Resolvent`."""
     return _CoarseGrid(self.tau, width, self.ndk.early_width, self._slow, size)
 
+  def hardest(self, kappa: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Order of predictions by what data at one time tell of them, most last.
+
+    Args:
+      kappa: `[n, m]`, kernel of predictions and data, in the basis of modes.
+      scale: `[m]`, standard deviations of the predictions without data.
+    """
+    told = np.sum((self.size[:, None] * kappa)**2, 0)
+    return np.argsort(told / scale**2, kind='stable')
+
   @functools.cached_property
   def ndk_weights(self) -> np.ndarray:
     """Integrals over younger ages of the fine mesh, `[R, F, F]`."""
@@ -591,16 +615,6 @@ class Resolvent:
   @property
   def times(self) -> np.ndarray:
     return self.grid.times
-
-  def hardest(self, kappa: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Order of predictions by what data at one time tell of them, most last.
-
-    Args:
-      kappa: `[n, 1, m]`, kernel of predictions and data, in the basis of modes.
-      scale: `[m]`, standard deviations of the predictions without data.
-    """
-    told = np.sum((self._shared.size[:, None] * kappa[:, 0])**2, 0)
-    return np.argsort(told / scale**2, kind='stable')
 
   def reduced(self, rows: Rows, cross: np.ndarray, scale: np.ndarray,
               tol: float) -> 'Resolvent':
