@@ -20,7 +20,7 @@ def run(tasks: Iterable[Task], first: Any, at_once: int) -> Iterator[Any]:
   """Runs tasks, with the same results in any number of threads.
 
   Args:
-    tasks: are made in the calling thread, when there is a thread for them.
+    tasks: are made in the calling thread, one more than there are threads.
     first: what the first task receives.
     at_once: number of threads, which share those of BLAS; with one, the calling
       thread runs everything itself.
@@ -49,10 +49,10 @@ def run(tasks: Iterable[Task], first: Any, at_once: int) -> Iterator[Any]:
   with futures.ThreadPoolExecutor(at_once) as pool, _BLAS.limit(
       limits=each, user_api='blas'):
     for task in tasks:
+      if len(running) == at_once:
+        yield running.popleft().result()
       after: futures.Future[Any] = futures.Future()
       running.append(pool.submit(one, task, before, after))
       before = after
-      if len(running) == at_once:
-        yield running.popleft().result()
     while running:
       yield running.popleft().result()
