@@ -3,6 +3,7 @@
 
 """Tests that batches and several devices give the numbers of one."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -126,22 +127,32 @@ class DevicesTest(parameterized.TestCase):
       'representational_drift_mse_ensemble')
   def test_products_in_full_precision(self, name):
     # Accelerators else round factors in single precision, without a word.
-    seen = []
+    seen = set()
 
-    def kernel_fn(*args, **kwargs):
-      seen.append(jax.config.jax_default_matmul_precision)
-      return network()(*args, **kwargs)
+    @stax.layer
+    def Spy():
+      init_fn = lambda rng, input_shape: (input_shape, ())
+      apply_fn = lambda params, inputs, **kwargs: inputs
 
+      def kernel_fn(k, **kwargs):
+        seen.add(jax.config.jax_default_matmul_precision)
+        return k
+
+      return init_fn, apply_fn, kernel_fn
+
+    dense = functools.partial(stax.Dense, W_init_std=1.4)
+    kernel_fn = stax.serial(dense(8), Spy(), stax.Erf(), dense(1))[2]
     x, y, x_test = data()
     temperature = () if name.startswith('diffusive') else (1e-2,)
     predict_fn = getattr(predict, name)(kernel_fn, x, y, *temperature)
-    made = len(seen)
-    predict_fn(10., x_test, compute_cov='diag')
-    self.assertGreater(len(seen), made)
+    asked = [lambda: predict_fn(10., x_test, compute_cov='diag')]
     if hasattr(predict_fn, 'phases'):
-      predict_fn.phases()
-      predict_fn.two_time_covariance(10., 5., x_test)
-    self.assertEqual(set(seen), {'highest'})
+      asked += [predict_fn.phases,
+                lambda: predict_fn.two_time_covariance(10., 5., x_test)]
+    for ask in asked:
+      jax.clear_caches()
+      ask()
+    self.assertEqual(seen, {'highest'})
     self.assertIsNone(jax.config.jax_default_matmul_precision)
 
   @parameterized.parameters(-1, 2.5, True, 'many')

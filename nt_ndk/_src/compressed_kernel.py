@@ -63,10 +63,11 @@ def _choose_pairs(angle: np.ndarray, norm_a: np.ndarray, norm_b: np.ndarray,
   levels = low + (high - low) * np.append([0., 1.], rng.uniform(size=size))
   extreme_a, extreme_b = ([np.argmin(v), np.argmax(v)]
                           for v in (norm_a, norm_b))
+  angle = angle.astype(np.float32)  # Is read for each level.
   gap = np.empty_like(angle)
 
   def nearest(level):
-    np.abs(np.subtract(angle, level, out=gap), out=gap)
+    np.abs(np.subtract(angle, np.float32(level), out=gap), out=gap)
     return np.unravel_index(np.argmin(gap), angle.shape)
 
   return np.unique(

@@ -434,13 +434,14 @@ def _compress(phi: np.ndarray, matrices: Matrices, diagonal: np.ndarray,
   _, _, directions = np.linalg.svd(phi * norms, full_matrices=False)
   parts = (phi * norms @ directions.T)[:, ::-1]
   left = np.sqrt(np.max(np.cumsum(parts**2, 1), 0))[::-1]
-  count = np.sum(left > tol)
-  if not isinstance(matrices, np.ndarray):
-    # A program is compiled for each number.
-    count = 1 << max(0, int(count) - 1).bit_length()
-  keep = directions[:count].T
-  if keep.shape[1] == len(norms):
+  keep = directions[left > tol].T
+  count = keep.shape[1]
+  if count == len(norms):
     return matrices, np.eye(len(norms))
+  if not isinstance(matrices, np.ndarray):
+    # With zeros, since a program is compiled for each number.
+    room = 1 << max(count - 1, 0).bit_length()
+    keep = np.pad(keep, ((0, 0), (0, room - count)))
   coefficients = (keep / norms[:, None]).astype(matrices.dtype)
   return ((stacked @ coefficients).reshape((n, n * keep.shape[1])),
           keep * norms[:, None])
