@@ -111,6 +111,39 @@ class KernelFamilyTest(parameterized.TestCase):
                                  rng)
     self.assertGreater(family.error, 1e-6)
 
+  def test_noise_is_not_resolved(self):
+    rng = np.random.RandomState(0)
+    kernel = KernelEvaluator(network('relu', 1), inputs(), 1).sample
+    asked = []
+
+    def noisy(pairs, tau):
+      asked.append(len(tau))
+      return kernel(pairs, tau) * (
+          1 + 3e-5 * rng.normal(size=(len(tau), len(pairs))))
+
+    scales = kernel_family.TimeScales(.05, 1., 10.)
+    cost = []
+    for noise in (0., 3e-4):
+      asked.clear()
+      family = kernel_family.fit(
+          noisy, all_pairs(np.arange(4)), all_pairs(np.arange(4, 8)), scales,
+          20., 2e-4, np.random.RandomState(1), noise=noise)
+      self.assertLess(family.error, 2e-4)
+      cost.append(max(asked))
+    # Without it, every series has the most terms that there can be.
+    self.assertLess(5 * cost[1], cost[0])
+
+  def test_noise_does_not_hide_what_is_slow_to_resolve(self):
+    # A series that falls little at first, and is far from rest.
+    kernel_fn, x = network('relu', 2, 2.), inputs()
+    kernel = KernelEvaluator(kernel_fn, x, 1).sample
+    scales = kernel_family.time_scales(kernel, np.arange(3), 1e-8)
+    fine, coarse = (kernel_family.fit(
+        kernel, all_pairs(np.arange(8)), all_pairs(np.arange(5, 20)), scales,
+        2 * scales.slow, 1e-6, np.random.RandomState(0), noise=noise)
+                    for noise in (0., 1.5e-8))
+    self.assertEqual(fine.tau.tolist(), coarse.tau.tolist())
+
 
 class CompressedKernelTest(parameterized.TestCase):
 

@@ -292,7 +292,7 @@ class CompressedKernel:
     aim = max(tol * self._tightening, _ROUNDING * self._eps)
     self._family = family = kernel_family.fit(
         kernel, pairs, held_out, self.scales, 2 * self.scales.slow, tol, rng,
-        aim)
+        aim, self._eps**.5)  # The root of rounding errors, at a cusp.
     self._factors = None
     self.fits += 1
     if self._latest is not None:

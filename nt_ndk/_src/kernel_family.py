@@ -208,13 +208,17 @@ def time_scales(kernel: SampleKernel, points: np.ndarray,
                     equal=min(equal, slow / 10), slow=slow)
 
 
-def _enough(values: np.ndarray, axis: _Axis, tol: float) -> int:
-  """Number of points at which a Chebyshev series in time ends below `tol`."""
+def _tail(values: np.ndarray, axis: _Axis) -> float:
+  """Relative size of the last terms of Chebyshev series in time."""
   size = np.abs(axis.to_series(values)).max(tuple(range(1, values.ndim)))
-  tail = np.max(size[-max(2, axis.size // 8):]) / np.max(size)
+  return np.max(size[-max(2, axis.size // 8):]) / np.max(size)
+
+
+def _enough(axis: _Axis, tail: float, tol: float) -> int:
+  """Number of points at which series end below `tol`."""
   if tail <= tol:
     return axis.size
-  # The series decays geometrically.
+  # They decay geometrically.
   growth = np.log(tol) / np.log(min(tail, .5))
   return min(int(axis.size * np.clip(growth, 1.25, 2.)), _MAX_NODES)
 
@@ -242,7 +246,7 @@ def compress(rows: np.ndarray, tol: float) -> tuple[np.ndarray, np.ndarray]:
 
 def _tabulate(
     kernel: SampleKernel, pairs: np.ndarray, earlier: _Axis, lag: _Axis,
-    tol: float
+    tol: float, noise: float
 ) -> tuple[_Axis, _Axis, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
   """Kernels of a sample on a grid of times that resolves them.
 
@@ -252,6 +256,7 @@ def _tabulate(
     earlier: axis to begin with.
     lag: axis to begin with.
     tol: tolerance of the Chebyshev series in time.
+    noise: size below which what more points do not lower is rounding errors.
 
   Returns:
     The axes, refined; the pairs of times, `[earlier, lag, 2]`; kernels,
@@ -260,6 +265,7 @@ def _tabulate(
   """
   points, inverse = np.unique(pairs, return_inverse=True)
   inverse = inverse.reshape(pairs.shape)
+  before = np.full(2, np.inf)
   while True:
     t_ = earlier.points()
     tau = np.stack(np.broadcast_arrays(t_[:, None] + lag.points(),
@@ -274,9 +280,15 @@ def _tabulate(
     time = np.exp(np.sum(earlier.basis(tau) @ log_size[:, None], (-1, -2)))
     pair = np.exp(np.sum(point[inverse], 1))
     relative = values / time[..., None] / pair
-    enough = (max(_enough(relative, earlier, tol),
-                  _enough(np.exp(log_time - log_time[0]), earlier, tol)),
-              _enough(np.moveaxis(relative, 1, 0), lag, tol))
+    tails = np.array([
+        max(_tail(relative, earlier),
+            _tail(np.exp(log_time - log_time[0]), earlier)),
+        _tail(np.moveaxis(relative, 1, 0), lag)])
+    # They fall by much more than a half where they are not noise.
+    noisy = (tails < noise) & (tails > .5 * before)
+    before = tails
+    enough = tuple(_enough(axis, tail, np.inf if no_use else tol)
+                   for axis, tail, no_use in zip((earlier, lag), tails, noisy))
     if enough == (earlier.size, lag.size):
       return earlier, lag, tau, relative, log_size, time
     earlier, lag = (axis._replace(size=size)
@@ -307,8 +319,8 @@ def check(kernel: SampleKernel, family: KernelFamily, pairs: np.ndarray,
 
 def fit(kernel: SampleKernel, pairs: np.ndarray, held_out: np.ndarray,
         scales: TimeScales, tau_max: float, tol: float,
-        rng: np.random.RandomState,
-        aim: Optional[float] = None) -> KernelFamily:
+        rng: np.random.RandomState, aim: Optional[float] = None,
+        noise: float = 0.) -> KernelFamily:
   """Compresses a family of two-time kernels to a tolerance.
 
   Args:
@@ -321,6 +333,7 @@ def fit(kernel: SampleKernel, pairs: np.ndarray, held_out: np.ndarray,
     tol: largest allowed error, relative to the kernel at equal times.
     rng: draws the times of the check.
     aim: error to aim for, if smaller than `tol`.
+    noise: size that rounding errors of the kernel can have.
 
   Returns:
     A `KernelFamily`. Warns if it does not meet `tol`.
@@ -329,12 +342,12 @@ def fit(kernel: SampleKernel, pairs: np.ndarray, held_out: np.ndarray,
   earlier = _Axis(2 * scales.equal, tau_max, 16, sqrt=False)
   lag = _Axis(scales.lag / 5, tau_max, 48, sqrt=True)
   earlier, lag, *_ = _tabulate(kernel, pairs[::len(pairs) // 6 + 1], earlier,
-                               lag, .1 * aim)
+                               lag, .1 * aim, noise)
   family: Optional[KernelFamily] = None
   eps, hopeless = .3 * aim, 0
   for _ in range(_MAX_ROUNDS):
     earlier, lag, tau, relative, log_size, time = _tabulate(
-        kernel, pairs, earlier, lag, .1 * aim)
+        kernel, pairs, earlier, lag, .1 * aim, noise)
     chosen, phi = compress(relative.reshape((time.size, -1)), eps)
     phi = phi / time.reshape(-1)[chosen]
     phi = earlier.to_series(phi.reshape(time.shape + (-1,)))
