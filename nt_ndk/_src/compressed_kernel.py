@@ -176,7 +176,8 @@ class CompressedKernel:
   @property
   def exact(self) -> bool:
     """Whether rounding errors leave nothing to gain from another fit."""
-    return self._tightening * self._tolerance <= _ROUNDING * self._eps
+    return min(self._tightening * self._tolerance,
+               self.error) <= _ROUNDING * self._eps
 
   @property
   def _tolerance(self) -> float:
