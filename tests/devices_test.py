@@ -30,6 +30,23 @@ def network(phi=stax.Erf):
   return stax.serial(layer(8), phi(), layer(1))[2]
 
 
+def spy(see):
+  """A layer that shows kernels and leaves them as they are."""
+
+  @stax.layer
+  def Spy():
+    init_fn = lambda rng, input_shape: (input_shape, ())
+    apply_fn = lambda params, inputs, **kwargs: inputs
+
+    def kernel_fn(k, **kwargs):
+      see(k)
+      return k
+
+    return init_fn, apply_fn, kernel_fn
+
+  return Spy()
+
+
 def data(n=24, m=5):
   x = random.normal(random.PRNGKey(0), (n + m, 6))
   x /= jnp.linalg.norm(x, axis=1, keepdims=True) / 6**.5
@@ -102,19 +119,9 @@ class DevicesTest(parameterized.TestCase):
 
   def test_batches_are_what_is_computed(self):
     shapes = set()
-
-    @stax.layer
-    def Spy():
-      init_fn = lambda rng, input_shape: (input_shape, ())
-      apply_fn = lambda params, inputs, **kwargs: inputs
-
-      def kernel_fn(k, **kwargs):
-        shapes.add(k.nngp.shape[:2])
-        return k
-
-      return init_fn, apply_fn, kernel_fn
-
-    _, _, spied = stax.serial(stax.Dense(1, W_init_std=1.4), Spy())
+    _, _, spied = stax.serial(
+        stax.Dense(1, W_init_std=1.4),
+        spy(lambda k: shapes.add(k.nngp.shape[:2])))
     x, y, x_test = data()
     predict_fn = predict.markov_proximal_mse_ensemble(
         spied, x, y, temperature=1e-2, batch_size=6)
@@ -128,20 +135,11 @@ class DevicesTest(parameterized.TestCase):
   def test_products_in_full_precision(self, name):
     # Accelerators else round factors in single precision, without a word.
     seen = set()
-
-    @stax.layer
-    def Spy():
-      init_fn = lambda rng, input_shape: (input_shape, ())
-      apply_fn = lambda params, inputs, **kwargs: inputs
-
-      def kernel_fn(k, **kwargs):
-        seen.add(jax.config.jax_default_matmul_precision)
-        return k
-
-      return init_fn, apply_fn, kernel_fn
-
     dense = functools.partial(stax.Dense, W_init_std=1.4)
-    kernel_fn = stax.serial(dense(8), Spy(), stax.Erf(), dense(1))[2]
+    kernel_fn = stax.serial(
+        dense(8),
+        spy(lambda _: seen.add(jax.config.jax_default_matmul_precision)),
+        stax.Erf(), dense(1))[2]
     x, y, x_test = data()
     temperature = () if name.startswith('diffusive') else (1e-2,)
     predict_fn = getattr(predict, name)(kernel_fn, x, y, *temperature)

@@ -130,9 +130,9 @@ class Fluctuations:
            hand_on: Callable[[Grid], None]) -> tuple[Any, ...]:
       """Mean, covariance and estimated error at one time."""
       probes = self._probes(end, predictions)
-      probes.choose(receive())
+      solved = probes.choose(receive())
       hand_on(probes.grid)
-      rows = probes.needed()
+      rows = probes.needed(solved)
       kappa, cross = predictions.kernels(end.tau, rows.times)
       mean, covariance, error = rows.predictions(kappa, cross, prior,
                                                  predictions.scale, y)
@@ -215,7 +215,7 @@ class Fluctuations:
     predictions = self._predictions([end.basis.rotate(f) for f in factors],
                                     scale)
     probes = self._probes(end, predictions)
-    rows = probes.choose(Grid())
+    rows = probes.choose(Grid()).on
     return rows, predictions.kernels(tau, rows.times), probes.error
 
   def two_time_covariance(self, tau1: float, tau2: float, x_test: PyTree,

@@ -4,12 +4,11 @@
 
 import collections
 from concurrent import futures
-import os
 from typing import Any, Callable, Iterable, Iterator
 
 import threadpoolctl
 
-_BLAS = threadpoolctl.ThreadpoolController()
+_BLAS = threadpoolctl.ThreadpoolController().select(user_api='blas')
 
 # `task(receive, hand_on)`: waits for what the task before it hands on, and
 # hands on something itself.
@@ -45,9 +44,9 @@ def run(tasks: Iterable[Task], first: Any, at_once: int) -> Iterator[Any]:
   before: futures.Future[Any] = futures.Future()
   before.set_result(first)
   running: collections.deque[futures.Future[Any]] = collections.deque()
-  each = max(1, (os.cpu_count() or 1) // at_once)
+  threads = max((b.num_threads for b in _BLAS.lib_controllers), default=1)
   with futures.ThreadPoolExecutor(at_once) as pool, _BLAS.limit(
-      limits=each, user_api='blas'):
+      limits=max(1, threads // at_once)):
     for task in tasks:
       if len(running) == at_once:
         yield running.popleft().result()

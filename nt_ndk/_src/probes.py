@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chooses coarse grids of ages, by a few of the predictions."""
 
-from typing import Any, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -68,7 +68,7 @@ class Predictions(NamedTuple):
             for time, factors in zip(self.times, self.factors)]
 
 
-class _Solved(NamedTuple):
+class Solved(NamedTuple):
   """Rows of the resolvent on a grid, and the variances that follow."""
   on: Resolvent
   rows: Rows
@@ -109,51 +109,52 @@ class Probes:
     self._pure = len(chosen)
     self._end, self._lag, self._rtol = end, lag, rtol
     self.grid, self.error = Grid(), 0.
-    self._known: Any = None
 
-  def _solve(self, on: Resolvent) -> _Solved:
+  def _solve(self, on: Resolvent, known: Optional[Solved]) -> Solved:
     """On a grid, from what is known on another one."""
-    known: Optional[_Solved] = self._known
     guess = known and known.on.grid.lagrange(on.grid.ages) @ known.rows.h
     unit = self._predictions.scale
     kappa, cross = self._predictions.kernels(on.tau, on.times)
     rows = on.rows(kappa, unit, guess)
-    return _Solved(on, rows, cross,
-                   on.covariance(rows, unit, cross)[:self._pure])
+    return Solved(on, rows, cross,
+                  on.covariance(rows, unit, cross)[:self._pure])
 
-  def _change(self, other: Resolvent) -> float:
+  def _change(self, known: Solved, other: Resolvent) -> float:
     """Of variances, on another grid."""
-    return float(np.max(np.abs(self._solve(other).variance -
-                               self._known.variance)))
+    return float(np.max(np.abs(self._solve(other, known).variance -
+                               known.variance)))
 
-  def choose(self, grid: Grid) -> Resolvent:
-    """The resolvent on a grid that is fine enough.
+  def choose(self, grid: Grid) -> Solved:
+    """Solves for these predictions on a grid that is fine enough.
 
     Args:
       grid: to begin with.
     """
+    known = None
     while True:
       rows = Resolvent(self._end, grid.size, grid.width * self._lag)
-      self._known = known = self._solve(rows)
-      self.error = self._change(rows.truncated(grid.coarser()))
+      known = self._solve(rows, known)
+      self.error = self._change(known, rows.truncated(grid.coarser()))
       missed = max(self.error, known.rows.tail / 20) / self._rtol
       finer = grid.finer(missed, self._rtol)
       self.grid = finer if missed > _MARGIN else grid
       if missed <= 1 or finer is grid:
-        return rows
+        return known
       grid = finer
 
-  def needed(self) -> Resolvent:
-    """The same on those points of the grid that these predictions need.
+  def needed(self, known: Solved) -> Resolvent:
+    """The resolvent on those points of the grid that these predictions need.
 
     They are too few for kernels with other times.
+
+    Args:
+      known: from `choose`.
     """
-    on, rows, cross, _ = self._known
     unit = self._predictions.scale
     # In norm over all of these predictions; rarely that is not enough.
     for tol in (len(unit)**.5 * self._rtol, self._rtol):
-      few = on.reduced(rows, cross, unit, tol)
-      missed = self._change(few)
+      few = known.on.reduced(known.rows, known.cross, unit, tol)
+      missed = self._change(known, few)
       if missed <= .3 * self._rtol:
         break
     self.error = max(self.error, missed)
