@@ -345,6 +345,16 @@ class BruteForceTest(parameterized.TestCase):
                        LEARNING_RATE, rtol=1e-6)(t=t[i], **ask).covariance
       close(got[i], alone, 2e-6 * p.scale)
 
+  def test_grids_are_refined_at_once(self):
+    # One late time, without earlier ones whose grids were finer.
+    p = problem('erf2')
+    fine, coarse = (ensemble(network(p.layers), p.x, p.y, p.temperature,
+                             LEARNING_RATE, rtol=rtol) for rtol in (1e-8, 1e-5))
+    ask = dict(t=their_time('erf2', p.t[4]), x_test=p.inputs, get='ndk',
+               compute_cov='diag')
+    close(coarse(**ask).covariance, fine(**ask).covariance, 1e-5 * p.scale)
+    self.assertLess(coarse.stats['estimated_covariance_error'], 3e-5)
+
   @parameterized.parameters('relu', 'erf')
   def test_grids_are_chosen_for_predictions_with_data_nearby(self, phi):
     rng = np.random.default_rng(0)
