@@ -70,6 +70,25 @@ class VolterraTest(parameterized.TestCase):
       self.assertLess(error, rtol)
     self.assertLess(error, .3 * max(solve.errors))
 
+  @parameterized.parameters((-4, 3, 1e3), (-6, 3, 1e5), (-8, 2, 1e6))
+  def test_rounding_errors_do_not_add_up(self, low, high, gamma):
+    # Images of a solution are those of its values, whatever it was guessed
+    # from: small temperatures amplify the difference from panel to panel.
+    g = np.logspace(low, high, 30)
+    solve, matrix, _ = solver(g, gamma, rtol=1e-5, max_step=1.)
+    solve.extend(20.)
+    points = 1 + len(solve._points)
+    values = np.asarray(solve._rho[:points, :, 0])
+    images = np.asarray(solve._images[:, 0, 0, :points]).T
+    size = g.max() * np.abs(values).max(1)[:, None]
+    np.testing.assert_array_less(np.abs(images - values @ matrix) / size, 1e-14)
+
+  def test_one_product_solves_what_the_preconditioner_solves(self):
+    # There is one matrix, and its eigenvectors are known.
+    solve, _, _ = solver(np.geomspace(1e-4, 1e4, 40), rtol=1e-4)
+    solve.extend(.3)
+    self.assertEqual(solve.stats['products'], solve.stats['panels'])
+
   @parameterized.parameters((2, 3.), (3, 5.), (5, 9.))
   def test_order(self, stages, order):
     # Radau IIA with s stages is of order 2 s - 1 at ends of panels.

@@ -102,7 +102,7 @@ class Trajectory:
       problem.timed('compression', lambda: problem.ndk.tighten(1 / missed))
 
     # At the end of time the trajectory is known.
-    error = max(.3 * max(solver.errors, default=0.) +
+    error = max(max(solver.errors, default=0.) +
                 response * (10 * problem.ndk.error + problem.ndk.rounding),
                 solver.limit_error if solver.settled or ended else 0.)
     problem.warn(error)

@@ -22,7 +22,10 @@ many decades, and Radau IIA damps the fast ones (stiff accuracy).
 *  The equations of a panel are solved by conjugate residuals (GCR),
    preconditioned by those in which the :math:`K_r` are diagonal in the
    eigenbasis of one equal-time kernel, from the combination of the points
-   before it that solves them best. Each iteration reads the :math:`K_r` once.
+   before it that solves them best. Each iteration reads the :math:`K_r` once;
+   before the first one, a correction that does not is made to the guess.
+*  Panels grow so that their errors stay what they are, for a solution that
+   looks alike on all scales of time as for one with a scale of its own.
 """
 
 import functools
@@ -39,7 +42,7 @@ from nt_ndk._src.devices import to_host
 from nt_ndk._src.typing import Numbers
 
 # Points whose values and images there is room for at first.
-ROOM = 512
+ROOM = 256
 # Of a multiple of these integrals are found, so that shapes last.
 _ROUND = 128
 _MAX_ITERATIONS = 60
@@ -47,6 +50,10 @@ _MAX_DIRECTIONS = 8
 # Iterations after which other modes are worth their cost.
 _MANY_ITERATIONS = 18
 _MAX_PANELS = 4000
+# Length of a panel, relative to one that would just do.
+_SAFETY = .8
+# Largest ratio of the lengths of a panel and of the one before it.
+_MAX_GROWTH = 4.
 # About as many samples tell how to continue what is known.
 _GUESS_FROM = 256
 # About as many eigenvectors the preconditioner treats one by one.
@@ -276,7 +283,10 @@ def _solve_panel(factors, y, rho, images, count, past, inner, evecs, inverse,
   some = slice(None, None, -(-len(y) // _GUESS_FROM))
   guess = _guess(right[some], inner, rho_[:, some], images_[some])
   x = jnp.einsum('gi,gnk->nik', guess, rho_)
-  # Those of a combination would add up rounding errors from panel to panel.
+  # A first correction costs no product, by the images of the combination. These
+  # are no more than a guess: they would add up rounding errors from panel to
+  # panel.
+  x += precondition(right - x - _weigh(inner, images_ @ guess))
   x_images = _images(factors, x)
   residual = right - x - _weigh(inner, x_images)
   none = tuple(jnp.zeros((_MAX_DIRECTIONS,) + a.shape, a.dtype)
@@ -510,6 +520,24 @@ class VolterraSolver:
     self._precise = bool(record.precise)
     self.stats['panels'] += 1
 
+  def _trend(self, step: float, error: float) -> float:
+    """Ratio of lengths of panels that keeps the error what it is.
+
+    As the ratio of this panel and the last one did, or would have done at equal
+    errors; at most that of times. Solutions of many modes look alike on all
+    scales of time, and panels are a fraction of the time.
+
+    Args:
+      step: length of this panel.
+      error: of this panel, relative to the size of `y`.
+    """
+    if not self.errors:
+      return _MAX_GROWTH
+    start, stages = self.ends[-1], len(self._collocation.points)
+    trend = step / (start - self.ends[-2]) * (
+        self.errors[-1] / max(error, 1e-300))**(1 / stages)
+    return float(np.clip(trend, 1., 1 + step / start))
+
   def _limit_error(self, x: jax.Array, tau: float) -> float:
     """Distance of a solution from its limit; infinite before that counts."""
     if self._limit is None or tau < self._limit_from:
@@ -550,7 +578,7 @@ class VolterraSolver:
       if not np.isfinite(error):
         raise ArithmeticError(
             f'The solution is not finite at diffusion time {start + step:.3e}.')
-      factor = .9 * (tol / max(error, 1e-8 * tol))**(1 / stages)
+      factor = _SAFETY * (tol / max(error, 1e-8 * tol))**(1 / stages)
       if error > tol and self._fixed_step is None:
         self.stats['rejected'] += 1
         self._step = step * max(.2, factor)
@@ -565,10 +593,13 @@ class VolterraSolver:
             f'Diffusion time {tau:.3e} is out of reach: {_MAX_PANELS} steps '
             f'led to {start:.3e}. Use float64 or a larger `rtol`.')
       # What is left is an error throughout the panel, a jump at its beginning.
+      estimate = max(error, 4 * left)
+      # Half of the trend: a panel must not be at the edge of the tolerance.
+      factor *= self._trend(step, estimate)**.5
       record = Record(points, weights, panel.x, panel.images,
-                      max(error, 4 * left),
-                      self._limit_error(panel.x, points[-1]),
-                      step * min(4., factor), self._modes_at, self._precise)
+                      estimate, self._limit_error(panel.x, points[-1]),
+                      step * min(_MAX_GROWTH, factor), self._modes_at,
+                      self._precise)
       self._accept(record)
       if self._journal is not None:
         self._journal.append(record._asdict())
