@@ -36,15 +36,16 @@ def _angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   """Between rows of `a` and of `b`, `[n, m]`."""
   norms = (np.linalg.norm(v, axis=1) for v in (a, b))
   cosine = a @ b.T / np.maximum(np.outer(*norms), 1e-300)
-  return np.arccos(np.clip(cosine, -1, 1))
+  return np.arccos(np.clip(cosine, -1, 1)).astype(np.float32)
 
 
-def _choose_pairs(angle: np.ndarray, norm_a: np.ndarray, norm_b: np.ndarray,
-                  rng: np.random.RandomState) -> np.ndarray:
+def _choose_pairs(angle: np.ndarray, in_order: np.ndarray, norm_a: np.ndarray,
+                  norm_b: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
   """Pairs of vectors at all angles and with extreme norms.
 
   Args:
     angle: `[n, m]`.
+    in_order: `[n * m]`, the same from small to large.
     norm_a: `[n]`.
     norm_b: `[m]`.
     rng: draws pairs.
@@ -58,20 +59,17 @@ def _choose_pairs(angle: np.ndarray, norm_a: np.ndarray, norm_b: np.ndarray,
                     -1).reshape((-1, 2))
 
   # Exact duplicates are like a point with itself.
-  low = np.min(angle, where=angle > _DUPLICATE, initial=np.pi)
-  high = max(np.max(angle), low)
+  high = in_order[-1]
+  low = in_order[min(np.searchsorted(in_order, _DUPLICATE, 'right'),
+                     n * m - 1)]
   levels = low + (high - low) * np.append([0., 1.], rng.uniform(size=size))
+  above = np.clip(np.searchsorted(in_order, levels), 1, n * m - 1)
+  neighbors = in_order[[above - 1, above]]
+  nearest = np.where(levels - neighbors[0] < neighbors[1] - levels, *neighbors)
   extreme_a, extreme_b = ([np.argmin(v), np.argmax(v)]
                           for v in (norm_a, norm_b))
-  angle = angle.astype(np.float32)  # Is read for each level.
-  gap = np.empty_like(angle)
-
-  def nearest(level):
-    np.abs(np.subtract(angle, np.float32(level), out=gap), out=gap)
-    return np.unravel_index(np.argmin(gap), angle.shape)
-
   return np.unique(
-      list(map(nearest, levels)) +
+      [np.unravel_index(np.argmax(angle == a), angle.shape) for a in nearest] +
       list(zip(rng.randint(n, size=size // 2),
                rng.randint(m, size=size // 2))) +
       [(i, j) for i in extreme_a for j in extreme_b], axis=0)
@@ -83,12 +81,13 @@ def _training_pairs(x: PyTree, count: int,
   pool = rng.permutation(length(x))[:_POOL_SIZE]
   features = _features(_take(x, pool))
   angle, norm = _angles(features, features), np.linalg.norm(features, axis=1)
+  in_order = np.sort(angle, axis=None)
   out = []
   for k in range(count):
     # Kernels at different times are not symmetric: pairs in random order, the
     # nearest samples in both.
     other = rng.permutation(len(pool))
-    i, j = _choose_pairs(angle[:, other], norm, norm[other], rng).T
+    i, j = _choose_pairs(angle[:, other], in_order, norm, norm[other], rng).T
     pairs = np.stack([pool[i], pool[other[j]]], 1)[:, ::-1 if k % 2 else 1]
     itself = rng.permutation(np.unique(pairs))[:_SAMPLE_PAIRS // 2]
     out.append(np.concatenate([pairs, np.stack([itself, itself], 1)]))
@@ -321,11 +320,12 @@ class CompressedKernel:
     features = [_features(_take(x, pool))
                 for pool, (x, _) in zip(pools, (test, train))]
     angle = _angles(*features)
+    in_order = np.sort(angle, axis=None)
     norms = [np.linalg.norm(f, axis=1) for f in features]
 
     def choose():
       """Test samples of some pairs, and pairs of these and training samples."""
-      i, j = _choose_pairs(angle, norms[0], norms[1], rng).T
+      i, j = _choose_pairs(angle, in_order, *norms, rng).T
       return (_take(test, pools[0][i]),
               np.stack([np.arange(len(i)), pools[1][j]], 1))
 
