@@ -564,7 +564,7 @@ class VolterraSolver:
       if self._step is None:
         fastest = self._gamma * np.max(
             self._kernel.phi(0., 0.) @ self._current_modes().diagonals)
-        self._step = .3 / fastest if fastest > 0 else self._kernel.tau_max
+        self._step = min(.3 / max(fastest, 1e-300), self._kernel.cusp_width)
       start = self.ends[-1]
       step = min(self._step, self._max_step)
       if self._fixed_step is not None:
