@@ -12,6 +12,9 @@ Errors of means are relative to the targets (or the mean, where that is larger),
 errors of variances to the variance without data.
 
     python benchmarks/random_problems.py --output=benchmarks/results/x.csv
+
+With `--novariance`, predictors find means alone, so that variances cannot
+correct the estimated errors of these.
 """
 
 import csv
@@ -34,6 +37,7 @@ import reference  # pylint: disable=g-import-not-at-top,wrong-import-position
 _PROBLEMS = flags.DEFINE_integer('problems', 300, 'Number of problems.')
 _FIRST = flags.DEFINE_integer('first', 0, 'Number of the first problem.')
 _RTOL = flags.DEFINE_float('rtol', 1e-5, 'Tolerance of predictions.')
+_VARIANCE = flags.DEFINE_bool('variance', True, 'Variances too.')
 _OUTPUT = flags.DEFINE_string('output', None, 'CSV file to write.')
 
 _ACTIVATIONS = dict(relu=stax.Relu, erf=stax.Erf, linear=stax.Identity)
@@ -94,9 +98,11 @@ def _problem(number, networks, kernel_fns):
 
   want = reference.volterra_mean(
       lambda *args: kernels(*args).ndk, x, y, z, temperature, t, prior_std=s)
-  want_variance = [np.diagonal(c, 0, 1, 2) for c in
-                   reference.volterra_covariance(kernels, x, z, temperature, t,
-                                                 prior_std=s)]
+  want_variance = [None, None]
+  if _VARIANCE.value:
+    want_variance = [np.diagonal(c, 0, 1, 2) for c in
+                     reference.volterra_covariance(kernels, x, z, temperature,
+                                                   t, prior_std=s)]
   begin = time.perf_counter()
   row = dict(number=number, activation=activation, depth=depth,
              s0=f'{s0:.3f}', s=f'{s:.3f}', bias=b, n=len(x), inputs=kind,
@@ -111,14 +117,17 @@ def _problem(number, networks, kernel_fns):
       estimates = []
       for x_test, mean, variance in zip((None, z), want, want_variance):
         got = predict_fn(t=t * y.size, x_test=x_test, get='ndk',
-                         compute_cov='diag')
+                         compute_cov='diag' if _VARIANCE.value else False)
+        got_mean = got.mean if _VARIANCE.value else got
         size = max(y_scale, np.abs(mean).max())
-        mean_error = max(mean_error, np.abs(got.mean - mean).max() / size)
-        prior = np.max([np.diag(kernels(*(z if x_test is not None else x,) * 2,
-                                        temperature * u, temperature * u).nngp)
-                        for u in t], 0)
-        variance_error = max(variance_error,
-                             np.max(np.abs(got.covariance - variance) / prior))
+        mean_error = max(mean_error, np.abs(got_mean - mean).max() / size)
+        if _VARIANCE.value:
+          inputs = x if x_test is None else z
+          prior = np.max([np.diag(kernels(
+              inputs, inputs, temperature * u, temperature * u).nngp)
+                          for u in t], 0)
+          variance_error = max(
+              variance_error, np.max(np.abs(got.covariance - variance) / prior))
         estimates.append((predict_fn.stats['estimated_error'],
                           predict_fn.stats['estimated_covariance_error']))
       finite = np.isfinite(mean_error) and np.isfinite(variance_error)
