@@ -24,8 +24,6 @@ many decades, and Radau IIA damps the fast ones (stiff accuracy).
    eigenbasis of one equal-time kernel, from the combination of the points
    before it that solves them best. Each iteration reads the :math:`K_r` once;
    before the first one, a correction that does not is made to the guess.
-*  Panels grow so that their errors stay what they are, for a solution that
-   looks alike on all scales of time as for one with a scale of its own.
 """
 
 import functools
@@ -50,10 +48,6 @@ _MAX_DIRECTIONS = 8
 # Iterations after which other modes are worth their cost.
 _MANY_ITERATIONS = 18
 _MAX_PANELS = 4000
-# Length of a panel, relative to one that would just do.
-_SAFETY = .8
-# Largest ratio of the lengths of a panel and of the one before it.
-_MAX_GROWTH = 4.
 # About as many samples tell how to continue what is known.
 _GUESS_FROM = 256
 # About as many eigenvectors the preconditioner treats one by one.
@@ -520,24 +514,6 @@ class VolterraSolver:
     self._precise = bool(record.precise)
     self.stats['panels'] += 1
 
-  def _trend(self, step: float, error: float) -> float:
-    """Ratio of lengths of panels that keeps the error what it is.
-
-    As the ratio of this panel and the last one did, or would have done at equal
-    errors; at most that of times. Solutions of many modes look alike on all
-    scales of time, and panels are a fraction of the time.
-
-    Args:
-      step: length of this panel.
-      error: of this panel, relative to the size of `y`.
-    """
-    if not self.errors:
-      return _MAX_GROWTH
-    start, stages = self.ends[-1], len(self._collocation.points)
-    trend = step / (start - self.ends[-2]) * (
-        self.errors[-1] / max(error, 1e-300))**(1 / stages)
-    return float(np.clip(trend, 1., 1 + step / start))
-
   def _limit_error(self, x: jax.Array, tau: float) -> float:
     """Distance of a solution from its limit; infinite before that counts."""
     if self._limit is None or tau < self._limit_from:
@@ -578,7 +554,7 @@ class VolterraSolver:
       if not np.isfinite(error):
         raise ArithmeticError(
             f'The solution is not finite at diffusion time {start + step:.3e}.')
-      factor = _SAFETY * (tol / max(error, 1e-8 * tol))**(1 / stages)
+      factor = .9 * (tol / max(error, 1e-8 * tol))**(1 / stages)
       if error > tol and self._fixed_step is None:
         self.stats['rejected'] += 1
         self._step = step * max(.2, factor)
@@ -593,13 +569,10 @@ class VolterraSolver:
             f'Diffusion time {tau:.3e} is out of reach: {_MAX_PANELS} steps '
             f'led to {start:.3e}. Use float64 or a larger `rtol`.')
       # What is left is an error throughout the panel, a jump at its beginning.
-      estimate = max(error, 4 * left)
-      # Half of the trend: a panel must not be at the edge of the tolerance.
-      factor *= self._trend(step, estimate)**.5
       record = Record(points, weights, panel.x, panel.images,
-                      estimate, self._limit_error(panel.x, points[-1]),
-                      step * min(_MAX_GROWTH, factor), self._modes_at,
-                      self._precise)
+                      max(error, 4 * left),
+                      self._limit_error(panel.x, points[-1]),
+                      step * min(4., factor), self._modes_at, self._precise)
       self._accept(record)
       if self._journal is not None:
         self._journal.append(record._asdict())
