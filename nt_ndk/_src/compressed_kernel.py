@@ -325,7 +325,7 @@ class CompressedKernel:
 
     def choose():
       """Test samples of some pairs, and pairs of these and training samples."""
-      i, j = _choose_pairs(angle, in_order, *norms, rng).T
+      i, j = _choose_pairs(angle, in_order, norms[0], norms[1], rng).T
       return (_take(test, pools[0][i]),
               np.stack([np.arange(len(i)), pools[1][j]], 1))
 
