@@ -135,6 +135,20 @@ class VolterraTest(parameterized.TestCase):
     np.testing.assert_allclose(solve.solution(t)[:, 0, 0], want, rtol=0,
                                atol=.1 * rtol)
 
+  @parameterized.parameters(.01, .1, 1.)
+  def test_slow_learning_starts_within_the_cusp(self, gamma):
+    # The solution changes little, but is not smooth: a first panel as long as
+    # that allows could miss the cusp.
+    def solution(rtol):
+      solve = volterra.VolterraSolver(
+          Memory(cusp=.5, cusp_width=.03), jnp.ones((1, 1)), jnp.ones((1, 1)),
+          gamma, rtol=rtol, max_step=2.)
+      solve.extend(3.)
+      return solve.solution(np.linspace(0., 3., 61))[:, 0, 0]
+
+    np.testing.assert_allclose(solution(1e-5), solution(1e-10), rtol=0,
+                               atol=1e-7)
+
   def test_extension_is_the_same_solution(self):
     at_once, _, _ = solver([.1, 10.], rtol=1e-6)
     in_parts, _, _ = solver([.1, 10.], rtol=1e-6)

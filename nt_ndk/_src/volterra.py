@@ -540,6 +540,7 @@ class VolterraSolver:
       if self._step is None:
         fastest = self._gamma * np.max(
             self._kernel.phi(0., 0.) @ self._current_modes().diagonals)
+        # However slow the learning is, there the solution is not smooth.
         self._step = min(.3 / max(fastest, 1e-300), self._kernel.cusp_width)
       start = self.ends[-1]
       step = min(self._step, self._max_step)
