@@ -159,6 +159,41 @@ class VolterraTest(parameterized.TestCase):
     t = np.linspace(0., 3., 20)
     np.testing.assert_array_equal(at_once.solution(t), in_parts.solution(t))
 
+  @parameterized.parameters(1., 30.)
+  def test_panel_that_left_an_error_is_taken_back(self, size):
+    # No length of the next panel removes what a stiff equation makes of it.
+    solve_panel, rtol, calls = volterra._solve_panel, 1e-6, []
+
+    def wrong_once(*args):
+      panel = solve_panel(*args)
+      calls.append(panel)
+      if len(calls) != 6:
+        return panel
+      error = jnp.asarray(u[:, -1:] * size * len(u)**.5 * rtol)
+      return panel._replace(
+          x=panel.x.at[:, -1].add(error),
+          images=panel.images.at[..., 0, -1].add(matrix @ error))
+
+    g, records = np.logspace(-4, 3, 15), []
+    solve, matrix, u = solver(g, 1e3, rtol=rtol, max_step=1., journal=records)
+    with mock.patch.object(volterra, '_solve_panel', wrong_once):
+      solve.extend(3.)
+    right, _, _ = solver(g, 1e3, rtol=rtol, max_step=1.)
+    right.extend(3.)
+    self.assertLen(records, 1 + solve.stats['panels'])
+    self.assertLess(max(solve.errors), rtol)
+    t = np.geomspace(1e-6, 3., 100)
+    np.testing.assert_allclose(solve.integral(matrix, t),
+                               right.integral(matrix, t), rtol=0, atol=rtol)
+    # Those who read the journal take it back too.
+    for kept in (6, 7):
+      resumed, _, _ = solver(g, 1e3, rtol=rtol, max_step=1.,
+                             journal=records[:kept])
+      resumed.extend(3.)
+      np.testing.assert_array_equal(resumed.ends, solve.ends)
+      np.testing.assert_array_equal(resumed.integral(matrix, t),
+                                    solve.integral(matrix, t))
+
   @parameterized.parameters(0, 3, -2)
   def test_goes_on_where_another_was_stopped(self, panels):
     # One matrix gives way to another, so that there are new modes underway.

@@ -24,6 +24,10 @@ many decades, and Radau IIA damps the fast ones (stiff accuracy).
    eigenbasis of one equal-time kernel, from the combination of the points
    before it that solves them best. Each iteration reads the :math:`K_r` once;
    before the first one, a correction that does not is made to the guess.
+*  Panels grow so that their errors stay what they are, for a solution that
+   looks alike on all scales of time as for one with a scale of its own. What an
+   error at the end of a panel makes of the next one no length of that removes;
+   the panel is then taken back.
 """
 
 import functools
@@ -48,6 +52,12 @@ _MAX_DIRECTIONS = 8
 # Iterations after which other modes are worth their cost.
 _MANY_ITERATIONS = 18
 _MAX_PANELS = 4000
+# Length of a panel, relative to one that would just do.
+_SAFETY = .9
+# Fraction of a trend that panels follow.
+_FOLLOWED = .8
+# Largest ratio of the lengths of a panel and of the one before it.
+_MAX_GROWTH = 2.5
 # About as many samples tell how to continue what is known.
 _GUESS_FROM = 256
 # About as many eigenvectors the preconditioner treats one by one.
@@ -387,7 +397,7 @@ class VolterraSolver:
     # Of each panel: [R, stages, points so far].
     self._weights: list[np.ndarray] = []
     self._gauss = np.zeros(0)
-    self._at_gauss: Optional[np.ndarray] = None
+    self._at_gauss = kernel.at_earlier(self._gauss)
     self._step: Optional[float] = None
     self._modes: Optional[_Modes] = None
     # Modes couple most when they begin to diffuse. Single precision will do in
@@ -489,9 +499,23 @@ class VolterraSolver:
       self._modes, self._precise = None, True
     return tau, np.concatenate([past, inner], -1), panel
 
+  def _retract(self) -> None:
+    """Takes the last panel back; the next to try has half its length."""
+    stages = len(self._collocation.points)
+    gauss = len(self._gauss) - len(self._collocation.gauss)
+    self._step = (self.ends[-1] - self.ends[-2]) / 2
+    self.ends, self._points = self.ends[:-1], self._points[:-stages]
+    self._gauss, self._at_gauss = self._gauss[:gauss], self._at_gauss[:gauss]
+    self._weights.pop()
+    self.errors.pop()
+    self.stats['panels'] -= 1
+
   @in_one_thread
   def _accept(self, record: Record) -> None:
     tau, stages = record.points, len(record.points)
+    # Records of panels that were taken back are followed by others.
+    while len(self._points) + stages > record.weights.shape[-1]:
+      self._retract()
     if 1 + len(self._points) + stages > len(self._rho):
       self._rho, self._images = (
           jnp.concatenate([a, jnp.zeros_like(a)], axis)
@@ -502,8 +526,7 @@ class VolterraSolver:
     gauss = start + (tau[-1] - start) * self._collocation.gauss
     at_gauss = self._kernel.at_earlier(gauss)
     self._gauss = np.append(self._gauss, gauss)
-    self._at_gauss = (at_gauss if self._at_gauss is None else
-                      np.concatenate([self._at_gauss, at_gauss]))
+    self._at_gauss = np.concatenate([self._at_gauss, at_gauss])
     self._points = np.append(self._points, tau)
     self._weights.append(record.weights)
     self.ends = np.append(self.ends, tau[-1])
@@ -513,6 +536,24 @@ class VolterraSolver:
     self._step, self._modes_at = float(record.step), float(record.modes_at)
     self._precise = bool(record.precise)
     self.stats['panels'] += 1
+
+  def _trend(self, step: float, error: float) -> float:
+    """Ratio of the lengths of panels that lowers their error a little.
+
+    Most of that of this panel and the last one, corrected for the ratio of
+    their errors, and of times. Solutions of many modes look alike on all scales
+    of time, and panels are a fraction of the time.
+
+    Args:
+      step: length of this panel.
+      error: of this panel, relative to the size of `y`.
+    """
+    if not self.errors:
+      return _MAX_GROWTH
+    start, stages = self.ends[-1], len(self._collocation.points)
+    trend = step / (start - self.ends[-2]) * (
+        self.errors[-1] / max(error, 1e-300))**(1 / stages)
+    return max(1., _FOLLOWED * min(trend, 1 + step / start))
 
   def _limit_error(self, x: jax.Array, tau: float) -> float:
     """Distance of a solution from its limit; infinite before that counts."""
@@ -536,6 +577,7 @@ class VolterraSolver:
     begin = time.perf_counter()
     tau = min(tau, self._kernel.tau_max)
     tol, stages = self._rtol, len(self._collocation.points)
+    rejected: Optional[tuple[float, float]] = None
     while tau - self.ends[-1] > 1e-9 * tau and not self.settled:
       if self._step is None:
         fastest = self._gamma * np.max(
@@ -543,6 +585,10 @@ class VolterraSolver:
         # However slow the learning is, there the solution is not smooth.
         self._step = min(.3 / max(fastest, 1e-300), self._kernel.cusp_width)
       start = self.ends[-1]
+      if self.stats['panels'] + self.stats['rejected'] >= _MAX_PANELS:
+        raise ArithmeticError(
+            f'Diffusion time {tau:.3e} is out of reach: {_MAX_PANELS} steps '
+            f'led to {start:.3e}. Use float64 or a larger `rtol`.')
       step = min(self._step, self._max_step)
       if self._fixed_step is not None:
         step = self._fixed_step
@@ -555,25 +601,31 @@ class VolterraSolver:
       if not np.isfinite(error):
         raise ArithmeticError(
             f'The solution is not finite at diffusion time {start + step:.3e}.')
-      factor = .9 * (tol / max(error, 1e-8 * tol))**(1 / stages)
+      factor = _SAFETY * (tol / max(error, 1e-8 * tol))**(1 / stages)
       if error > tol and self._fixed_step is None:
         self.stats['rejected'] += 1
-        self._step = step * max(.2, factor)
+        before, rejected = rejected, (step, jump)
+        if before and len(self.ends) > 1 and (
+            jump > max(tol, before[1] * step / before[0])):
+          # The error is that of the panel before.
+          self._retract()
+          rejected = None
+        else:
+          self._step = step * max(.2, factor)
         if start + self._step <= start:
           raise ArithmeticError(
               f'No step at diffusion time {start:.3e} reaches the tolerance: '
               'rounding errors are amplified. Leave out nearly duplicated '
               'inputs, raise `rtol` or the temperature, or use float64.')
         continue
-      if self.stats['panels'] >= _MAX_PANELS:
-        raise ArithmeticError(
-            f'Diffusion time {tau:.3e} is out of reach: {_MAX_PANELS} steps '
-            f'led to {start:.3e}. Use float64 or a larger `rtol`.')
       # What is left is an error throughout the panel, a jump at its beginning.
-      record = Record(points, weights, panel.x, panel.images,
-                      max(error, 4 * left),
+      error = max(error, 4 * left)
+      factor *= self._trend(step, error)
+      record = Record(points, weights, panel.x, panel.images, error,
                       self._limit_error(panel.x, points[-1]),
-                      step * min(4., factor), self._modes_at, self._precise)
+                      step * min(_MAX_GROWTH, factor), self._modes_at,
+                      self._precise)
+      rejected = None
       self._accept(record)
       if self._journal is not None:
         self._journal.append(record._asdict())
