@@ -215,9 +215,8 @@ class AntitheticTest(parameterized.TestCase):
     np.testing.assert_array_less(one.mean_error[:2], .6 * two.mean_error[:2])
 
   def test_error_of_the_variance(self):
-    run = lambda i: one_weight(step_size=.2, antithetic=True)(
-        random.PRNGKey(i), 100, .5)
-    runs = [run(i) for i in range(200)]
+    ensemble_fn = one_weight(step_size=.2, antithetic=True)
+    runs = [ensemble_fn(random.PRNGKey(i), 100, .5) for i in range(200)]
     np.testing.assert_allclose(
         np.mean([r.variance_error for r in runs]),
         np.std([r.variance for r in runs]), rtol=.2)

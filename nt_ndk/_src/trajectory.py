@@ -18,6 +18,10 @@ from nt_ndk._src.typing import PyTree
 from nt_ndk._src.volterra import Journal
 from nt_ndk._src.volterra import VolterraSolver
 
+# What test inputs that are unlike the training data, and times between those of
+# a check, make of the errors of kernels.
+_AMPLIFIED = 30
+
 
 class Trajectory:
   """Mean predictor, solved when and as far as needed."""
@@ -103,7 +107,8 @@ class Trajectory:
 
     # At the end of time the trajectory is known.
     error = max(max(solver.errors, default=0.) +
-                response * (10 * problem.ndk.error + problem.ndk.rounding),
+                response * (_AMPLIFIED * problem.ndk.error +
+                            problem.ndk.rounding),
                 solver.limit_error if solver.settled or ended else 0.)
     problem.warn(error)
     problem.stats.update(
