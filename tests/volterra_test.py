@@ -159,6 +159,19 @@ class VolterraTest(parameterized.TestCase):
     t = np.linspace(0., 3., 20)
     np.testing.assert_array_equal(at_once.solution(t), in_parts.solution(t))
 
+  @parameterized.parameters((-6, 6, 1.), (-3, 3, 1e5))
+  def test_panels_grow_with_time(self, low, high, gamma):
+    # With modes of all sizes the solution looks alike on all scales of time.
+    g = np.logspace(low, high, 4 * (high - low) + 1)
+    solve, matrix, u = solver(g, gamma, rtol=1e-5, max_step=1.)
+    solve.extend(.1)
+    decades = np.log10(solve.ends[-1] / solve.ends[1])
+    self.assertLess(solve.stats['panels'], 3.3 * decades)
+    t = np.geomspace(1e-9, .1, 300)
+    want = exact(g, gamma, t) @ u.T
+    error = np.mean((solve.integral(matrix, t)[..., 0] - want)**2, 1)**.5
+    self.assertLess(error.max(), 1e-6)
+
   @parameterized.parameters(1., 30.)
   def test_panel_that_left_an_error_is_taken_back(self, size):
     # No length of the next panel removes what a stiff equation makes of it.
