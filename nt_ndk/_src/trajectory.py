@@ -18,9 +18,9 @@ from nt_ndk._src.typing import PyTree
 from nt_ndk._src.volterra import Journal
 from nt_ndk._src.volterra import VolterraSolver
 
-# What test inputs that are unlike the training data, and times between those of
-# a check, make of the errors of kernels.
-_AMPLIFIED = 30
+# What training inputs, and test inputs that are unlike these, make of errors of
+# kernels, which are known at some times only.
+_ON_TRAINING, _ON_TEST = 10, 30
 
 
 class Trajectory:
@@ -35,7 +35,8 @@ class Trajectory:
     """Mean predictions `tau.shape + [m, k]` at diffusion times."""
     problem = self._problem
     problem.include(problem.ndk, x_test, kwargs)
-    solver = self._solve(np.max(tau, initial=0.))
+    solver = self._solve(np.max(tau, initial=0.),
+                         _ON_TRAINING if x_test is None else _ON_TEST)
 
     # What is later than the trajectory, which ends where it has settled.
     flat, end = tau.ravel(), solver.ends[-1]
@@ -78,7 +79,7 @@ class Trajectory:
         problem.evaluator.identity('ndk'), problem.ndk.family, problem.y,
         problem.temperature, problem.rtol))
 
-  def _solve(self, tau: float) -> VolterraSolver:
+  def _solve(self, tau: float, amplified: float) -> VolterraSolver:
     problem = self._problem
     while True:
       solver = self._prepare()
@@ -107,7 +108,7 @@ class Trajectory:
 
     # At the end of time the trajectory is known.
     error = max(max(solver.errors, default=0.) +
-                response * (_AMPLIFIED * problem.ndk.error +
+                response * (amplified * problem.ndk.error +
                             problem.ndk.rounding),
                 solver.limit_error if solver.settled or ended else 0.)
     problem.warn(error)
