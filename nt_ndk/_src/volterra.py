@@ -24,10 +24,10 @@ many decades, and Radau IIA damps the fast ones (stiff accuracy).
    eigenbasis of one equal-time kernel, from the combination of the points
    before it that solves them best. Each iteration reads the :math:`K_r` once;
    before the first one, a correction that does not is made to the guess.
-*  Panels grow so that their errors stay what they are, for a solution that
-   looks alike on all scales of time as for one with a scale of its own. What an
-   error at the end of a panel makes of the next one no length of that removes;
-   the panel is then taken back.
+*  Panels follow the trend of the last two, as far as their errors allow: a
+   solution with modes of all sizes looks alike on all scales of time. An error
+   at the end of a panel is a jump for the next one, however short that is; the
+   panel is then taken back.
 """
 
 import functools
@@ -607,7 +607,7 @@ class VolterraSolver:
         before, rejected = rejected, (step, jump)
         if before and len(self.ends) > 1 and (
             jump > max(tol, before[1] * step / before[0])):
-          # The error is that of the panel before.
+          # A shorter panel left the jump: an error of the panel before.
           self._retract()
           rejected = None
         else:
