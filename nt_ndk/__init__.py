@@ -8,7 +8,7 @@ Dynamical Kernel, from which :mod:`nt_ndk.predict` computes the whole learning
 trajectory (Avidan, Li and Sompolinsky, arXiv:2309.04522).
 """
 
-from nt_ndk._src import compat as _compat
+from nt_ndk._src.base import compat as _compat
 
 _compat.install()
 
@@ -32,4 +32,4 @@ from nt_ndk import monte_carlo
 from nt_ndk import nnx
 from nt_ndk import predict
 from nt_ndk import stax
-from nt_ndk._src.version import __version__
+from nt_ndk._src.base.version import __version__

@@ -2,4 +2,4 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kernels of one finite network, from its parameters at two times."""
 
-from nt_ndk._src.empirical import two_time_kernel_fn
+from nt_ndk._src.finite.empirical import two_time_kernel_fn

@@ -8,10 +8,10 @@ with :mod:`nt_ndk.stax` or Flax. :func:`compare`, :func:`width_scan` and
 :func:`plot` lay one over the other.
 """
 
-from nt_ndk._src.comparison import compare
-from nt_ndk._src.comparison import Comparison
-from nt_ndk._src.comparison import plot
-from nt_ndk._src.comparison import width_scan
-from nt_ndk._src.comparison import WidthScan
-from nt_ndk._src.langevin import Ensemble
-from nt_ndk._src.langevin import markov_proximal_ensemble
+from nt_ndk._src.finite.comparison import compare
+from nt_ndk._src.finite.comparison import Comparison
+from nt_ndk._src.finite.comparison import plot
+from nt_ndk._src.finite.comparison import width_scan
+from nt_ndk._src.finite.comparison import WidthScan
+from nt_ndk._src.finite.langevin import Ensemble
+from nt_ndk._src.finite.langevin import markov_proximal_ensemble

@@ -27,5 +27,5 @@ Example:
   >>> ensemble = ensemble_fn(random.PRNGKey(0), n_networks=10, t=10.)
 """
 
-from nt_ndk._src.linen import Conv
-from nt_ndk._src.linen import Dense
+from nt_ndk._src.finite.linen import Conv
+from nt_ndk._src.finite.linen import Dense

@@ -28,5 +28,5 @@ Example:
   >>> ensemble = ensemble_fn(random.PRNGKey(0), n_networks=10, t=10.)
 """
 
-from nt_ndk._src.nnx import Conv
-from nt_ndk._src.nnx import Dense
+from nt_ndk._src.finite.nnx import Conv
+from nt_ndk._src.finite.nnx import Dense

@@ -26,9 +26,11 @@ from neural_tangents.predict import gradient_descent_mse_ensemble
 from neural_tangents.predict import max_learning_rate
 from neural_tangents.predict import ODEState
 
-from nt_ndk._src.predict import diffusive_limit_mse_ensemble
-from nt_ndk._src.predict import markov_proximal_mse_ensemble
-from nt_ndk._src.predict import representational_drift_mse_ensemble
-from nt_ndk._src.stopping import optimal_stopping
-from nt_ndk._src.stopping import OptimalStopping
-from nt_ndk._src.stopping import Phases
+from nt_ndk._src.predictors.markov_proximal import diffusive_limit_mse_ensemble
+from nt_ndk._src.predictors.markov_proximal import markov_proximal_mse_ensemble
+from nt_ndk._src.predictors.markov_proximal import (
+    representational_drift_mse_ensemble,
+)
+from nt_ndk._src.predictors.stopping import optimal_stopping
+from nt_ndk._src.predictors.stopping import OptimalStopping
+from nt_ndk._src.predictors.stopping import Phases

@@ -59,56 +59,57 @@ from neural_tangents.stax import supports_masking
 from neural_tangents.stax import unmask_fn
 import numpy as np
 
-from nt_ndk._src import attention as _attention
-from nt_ndk._src import layers as _layers
-from nt_ndk._src.layers import layer
-from nt_ndk._src.typing import InitFn as _InitFn
-from nt_ndk._src.typing import Layer as _Layer
-from nt_ndk._src.typing import P as _P
-from nt_ndk._src.weight_process import WeightProcess as _WeightProcess
+from nt_ndk._src.base.typing import InitFn as _InitFn
+from nt_ndk._src.base.typing import Layer as _Layer
+from nt_ndk._src.base.typing import P as _P
+from nt_ndk._src.layers import attention as _attention
+from nt_ndk._src.layers import random_weights as _random_weights
+from nt_ndk._src.layers import two_time as _two_time
+from nt_ndk._src.layers.two_time import layer
+from nt_ndk._src.layers.weight_process import WeightProcess as _WeightProcess
 
 # Layers without random weights are Neural Tangents' own.
-ABRelu = _layers.stock(_nt.ABRelu)
-Abs = _layers.stock(_nt.Abs)
-Aggregate = _layers.stock(_nt.Aggregate)
-AvgPool = _layers.stock(_nt.AvgPool)
-Cos = _layers.stock(_nt.Cos)
-DotGeneral = _layers.stock(_nt.DotGeneral)
-Elementwise = _layers.stock(_nt.Elementwise)
-ElementwiseNumerical = _layers.stock(_nt.ElementwiseNumerical)
-Erf = _layers.stock(_nt.Erf)
-Exp = _layers.stock(_nt.Exp)
-ExpNormalized = _layers.stock(_nt.ExpNormalized)
-FanInConcat = _layers.stock(_nt.FanInConcat)
-FanInProd = _layers.stock(_nt.FanInProd)
-FanInSum = _layers.stock(_nt.FanInSum)
-FanOut = _layers.stock(_nt.FanOut)
-Flatten = _layers.stock(_nt.Flatten)
-Gabor = _layers.stock(_nt.Gabor)
-Gaussian = _layers.stock(_nt.Gaussian)
-Gelu = _layers.stock(_nt.Gelu)
-GlobalAvgPool = _layers.stock(_nt.GlobalAvgPool)
-GlobalSumPool = _layers.stock(_nt.GlobalSumPool)
-Identity = _layers.stock(_nt.Identity)
-ImageResize = _layers.in_order(_nt.ImageResize)
-Index = _layers.stock(_nt.Index)
-LayerNorm = _layers.stock(_nt.LayerNorm)
-LeakyRelu = _layers.stock(_nt.LeakyRelu)
-Monomial = _layers.stock(_nt.Monomial)
-Polynomial = _layers.stock(_nt.Polynomial)
-Rbf = _layers.stock(_nt.Rbf)
-RectifiedMonomial = _layers.stock(_nt.RectifiedMonomial)
-Relu = _layers.stock(_nt.Relu)
-Sigmoid_like = _layers.stock(_nt.Sigmoid_like)
-Sign = _layers.stock(_nt.Sign)
-Sin = _layers.stock(_nt.Sin)
-SumPool = _layers.stock(_nt.SumPool)
+ABRelu = _two_time.stock(_nt.ABRelu)
+Abs = _two_time.stock(_nt.Abs)
+Aggregate = _two_time.stock(_nt.Aggregate)
+AvgPool = _two_time.stock(_nt.AvgPool)
+Cos = _two_time.stock(_nt.Cos)
+DotGeneral = _two_time.stock(_nt.DotGeneral)
+Elementwise = _two_time.stock(_nt.Elementwise)
+ElementwiseNumerical = _two_time.stock(_nt.ElementwiseNumerical)
+Erf = _two_time.stock(_nt.Erf)
+Exp = _two_time.stock(_nt.Exp)
+ExpNormalized = _two_time.stock(_nt.ExpNormalized)
+FanInConcat = _two_time.stock(_nt.FanInConcat)
+FanInProd = _two_time.stock(_nt.FanInProd)
+FanInSum = _two_time.stock(_nt.FanInSum)
+FanOut = _two_time.stock(_nt.FanOut)
+Flatten = _two_time.stock(_nt.Flatten)
+Gabor = _two_time.stock(_nt.Gabor)
+Gaussian = _two_time.stock(_nt.Gaussian)
+Gelu = _two_time.stock(_nt.Gelu)
+GlobalAvgPool = _two_time.stock(_nt.GlobalAvgPool)
+GlobalSumPool = _two_time.stock(_nt.GlobalSumPool)
+Identity = _two_time.stock(_nt.Identity)
+ImageResize = _two_time.in_order(_nt.ImageResize)
+Index = _two_time.stock(_nt.Index)
+LayerNorm = _two_time.stock(_nt.LayerNorm)
+LeakyRelu = _two_time.stock(_nt.LeakyRelu)
+Monomial = _two_time.stock(_nt.Monomial)
+Polynomial = _two_time.stock(_nt.Polynomial)
+Rbf = _two_time.stock(_nt.Rbf)
+RectifiedMonomial = _two_time.stock(_nt.RectifiedMonomial)
+Relu = _two_time.stock(_nt.Relu)
+Sigmoid_like = _two_time.stock(_nt.Sigmoid_like)
+Sign = _two_time.stock(_nt.Sign)
+Sin = _two_time.stock(_nt.Sin)
+SumPool = _two_time.stock(_nt.SumPool)
 
 # Not known at two different times: raises there.
-Dropout = _layers.dropout(_nt.Dropout)
+Dropout = _two_time.dropout(_nt.Dropout)
 
 
-@_layers.stock
+@_two_time.stock
 def Hermite(degree: int) -> _Layer:
   """Hermite polynomials, of norm one for standard Gaussian inputs.
 
@@ -133,17 +134,17 @@ def Hermite(degree: int) -> _Layer:
 
 @functools.wraps(_nt.serial)
 def serial(*layers: _Layer) -> _Layer:
-  return _layers.combined(_nt.serial, layers, list, in_series=True)
+  return _two_time.combined(_nt.serial, layers, list, in_series=True)
 
 
 @functools.wraps(_nt.parallel)
 def parallel(*layers: _Layer) -> _Layer:
-  return _layers.combined(_nt.parallel, layers, tuple)
+  return _two_time.combined(_nt.parallel, layers, tuple)
 
 
 @functools.wraps(_nt.repeat)
 def repeat(layer: _Layer, n: int) -> _Layer:  # noqa: F811 (NT's name.)
-  return _layers.combined(lambda l: _nt.repeat(l, n), [layer], lambda s: s[0])
+  return _two_time.combined(lambda l: _nt.repeat(l, n), [layer], lambda s: s[0])
 
 
 _WEIGHTS_DOC = """
@@ -184,7 +185,7 @@ def _document(layer_fn: Callable[_P, _Layer],
   return layer_fn
 
 
-@_layers.weighted
+@_two_time.weighted
 @_document
 def Dense(
     out_dim: int,
@@ -202,7 +203,7 @@ def Dense(
   stock = functools.partial(
       _nt.Dense, out_dim, batch_axis=batch_axis, channel_axis=channel_axis,
       parameterization=parameterization, s=s)
-  return _layers.random_weights(
+  return _random_weights.random_weights(
       stock, W_std, b_std, _WeightProcess(W_init_std, W_prior_std),
       _WeightProcess(b_init_std, b_prior_std), parameterization)
 
@@ -229,12 +230,12 @@ def _convolution(stock: Callable[..., _Layer]) -> Callable[..., _Layer]:
         stock, out_chan, filter_shape, strides, padding,
         dimension_numbers=dimension_numbers, parameterization=parameterization,
         s=s)
-    return _layers.random_weights(
+    return _random_weights.random_weights(
         layer_fn, W_std, b_std, _WeightProcess(W_init_std, W_prior_std),
         _WeightProcess(b_init_std, b_prior_std), parameterization)
 
   convolution.__name__ = convolution.__qualname__ = stock.__name__
-  return _layers.weighted(_document(convolution))
+  return _two_time.weighted(_document(convolution))
 
 
 Conv = _convolution(_nt.Conv)
@@ -280,7 +281,7 @@ _ATTENTION_DOC = """
 """
 
 
-@functools.partial(_layers.weighted, readout='unknown')
+@functools.partial(_two_time.weighted, readout='unknown')
 @functools.partial(_document, doc=_ATTENTION_DOC)
 def GlobalSelfAttention(
     n_chan_out: int,

@@ -1,0 +1,518 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluates a network's kernel function on all data or on a sample."""
+
+import functools
+from typing import Any, Callable, Iterator, Optional
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+import numpy as np
+
+from nt_ndk._src.base import store as store_lib
+from nt_ndk._src.base.devices import Spread
+from nt_ndk._src.base.devices import to_host
+from nt_ndk._src.base.typing import KernelFn
+from nt_ndk._src.base.typing import PyTree
+from nt_ndk._src.layers import two_time
+
+# Bytes that the covariances of one evaluation on a sample may take.
+_SAMPLE_BYTES = 2**21
+# Bytes of a covariance in a block of kernels that are computed together, so
+# that intermediate results stay in a cache.
+_BLOCK_BYTES = 2**20
+# How much more an accelerator needs to be busy.
+_ON_ACCELERATOR = 2**8
+_SMALLEST_BLOCK = 4
+# Covariances that a block takes while it is computed, by XLA's own account for
+# convolutions.
+_TEMPORARIES = 12
+# Rounding errors by which a symmetric kernel may differ from its transpose.
+_SKEW = 1000
+# Numbers of times of one evaluation on a sample: for each there is a program,
+# so that the largest two that there is room for are used.
+_SAMPLE_TIMES = 512, 32, 8
+
+
+def to_matrix(kernel: jax.Array) -> jax.Array:
+  """`(n1, n2, a, a, b, b, ...)` to `(n1 * a * b ..., n2 * a * b ...)`."""
+  ndim = kernel.ndim
+  kernel = jnp.transpose(kernel, (*range(0, ndim, 2), *range(1, ndim, 2)))
+  return kernel.reshape((int(np.prod(kernel.shape[:ndim // 2])), -1))
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(kernel_fn):
+  return jax.jit(kernel_fn, static_argnames=('get', 'diagonal_batch',
+                                             'diagonal_spatial'))
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled_block(kernel_fn, get, static_kwargs, sizes):
+  """Kernels of some samples with some others at pairs of times, `[a, Q, b]`."""
+
+  def some(data, start, size):
+    return jax.tree_util.tree_map(
+        lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), data)
+
+  def block(first, second, times, starts):
+    (x1, arrays1), (x2, arrays2) = map(some, (first, second), starts, sizes)
+    kwargs = {name: (v, arrays2[name]) for name, v in arrays1.items()}
+    return jax.vmap(lambda tau1, tau2: to_matrix(kernel_fn(
+        x1, x2, get, diffusion_time=(tau1, tau2), **kwargs,
+        **dict(static_kwargs))), out_axes=1)(*times)
+
+  return jax.jit(block)
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled_on_pairs(kernel_fn, get, static_kwargs):
+  """Kernel of pairs of inputs at pairs of times, `[pairs, times]`."""
+
+  def on_one(sample1, sample2, locations, times):
+    (x1, arrays1), (x2, arrays2) = jax.tree_util.tree_map(
+        lambda a: a[None], (sample1, sample2))
+    kwargs = {name: (v, arrays2[name]) for name, v in arrays1.items()}
+    kernel = kernel_fn(x1, x2, get, diffusion_time=times, **kwargs,
+                       **dict(static_kwargs))
+    return to_matrix(kernel)[locations]
+
+  at_times = jax.vmap(on_one, (None, None, None, 0))
+  return jax.jit(jax.vmap(at_times, (0, 0, 0, None)))
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled_on_itself(kernel_fn, get, static_kwargs, batch_size):
+  """Kernel of every sample with itself at equal times, a matrix of each."""
+
+  def on_one(sample, tau):
+    x, arrays = jax.tree_util.tree_map(lambda a: a[None], sample)
+    return to_matrix(kernel_fn(
+        x, x, get, diffusion_time=(tau, tau),
+        **{name: (v, v) for name, v in arrays.items()}, **dict(static_kwargs)))
+
+  return jax.jit(lambda x, arrays, tau: jax.lax.map(
+      lambda sample: on_one(sample, tau), (x, arrays), batch_size=batch_size))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _with_room(matrix, count):
+  """A matrix with zeros in place of as many in all beside it."""
+  return jnp.pad(matrix, ((0, 0), (0, (count - 1) * matrix.shape[1])))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _insert(matrices, matrix, index):
+  """Puts a matrix in its place, without a copy of the others."""
+  return jax.lax.dynamic_update_slice(matrices, matrix,
+                                      (0, index * matrix.shape[1]))
+
+
+@functools.partial(jax.jit, donate_argnums=0, static_argnames=('count',
+                                                             'transposed'))
+def _put(matrices, block, start, count, transposed):
+  """Puts a block `[a, Q, b]` in its place in `Q` of `count` matrices.
+
+  Args:
+    matrices: side by side.
+    block: the block.
+    start: its first row, matrix and column.
+    count: number of matrices.
+    transposed: whether to put it where its transpose belongs.
+  """
+  if transposed:
+    block, start = jnp.transpose(block), start[::-1]
+  out = matrices.reshape((len(matrices), count, -1))
+  return jax.lax.dynamic_update_slice(out, block, start).reshape(matrices.shape)
+
+
+@functools.partial(jax.jit, donate_argnums=0, static_argnames=('count',
+                                                             'itself'))
+def _repeat(matrices, rows, originals, count, itself):
+  """Copies columns, and rows of kernels of the same inputs (`itself`).
+
+  Args:
+    matrices: `count` matrices side by side.
+    rows: indices of what is overwritten.
+    originals: indices of what is copied.
+    count: number of matrices.
+    itself: whether rows are copied, too.
+  """
+  out = matrices.reshape((len(matrices), count, -1))
+  out = out.at[:, :, rows].set(out[:, :, originals])
+  if itself:
+    out = out.at[rows].set(out[originals])
+  return out.reshape(matrices.shape)
+
+
+@jax.jit
+def _is_transpose(block, other):
+  """Whether two blocks are, to rounding of the largest entries of each row."""
+  skew = jnp.abs(block - jnp.transpose(other))
+  size = jnp.max(jnp.abs(block), 2, keepdims=True)
+  return jnp.all(skew <= _SKEW * jnp.finfo(block.dtype).eps * size)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _insert_blocks(matrices, blocks, index):
+  """Puts blocks `[n, a, a]` on the diagonal of one of several matrices."""
+  rows = jnp.arange(len(matrices)).reshape(blocks.shape[:2])
+  columns = index * len(matrices) + rows
+  return matrices.at[rows[:, :, None], columns[:, None]].set(blocks)
+
+
+@jax.jit
+def _with_diagonal_blocks(kernel, blocks):
+  """Puts blocks `[n, a, a]` on the diagonal of a matrix `[n * a, n * a]`."""
+  n, size, _ = blocks.shape
+  sample = jnp.arange(n * size) // size
+  return jnp.where(sample[:, None] == sample,
+                   jnp.tile(blocks.reshape((-1, size)), (1, n)), kernel)
+
+
+def _blocks(times: int, largest: int) -> Iterator[tuple[int, int]]:
+  """Splits a number of times into blocks, `(start, size)`, of few sizes."""
+  sizes = [s for s in _SAMPLE_TIMES if s <= largest][:2] or _SAMPLE_TIMES[-1:]
+  start = 0
+  while start < times:
+    size = next((s for s in sizes if s <= times - start), sizes[-1])
+    yield start, size
+    start += size
+
+
+def length(x: PyTree) -> int:
+  """Number of samples."""
+  return len(jax.tree_util.tree_leaves(x)[0])
+
+
+def _times(x: PyTree, tau: ArrayLike) -> np.ndarray:
+  """A time for each sample: `neural_tangents.batch` splits these with them."""
+  return np.full(length(x), tau, jax.dtypes.canonicalize_dtype(jnp.float64))
+
+
+def is_pair(x: Any) -> bool:
+  """Whether a keyword argument has one part for `x1` and one for `x2`."""
+  return isinstance(x, tuple) and len(x) == 2
+
+
+class KernelEvaluator:
+  """A kernel function at two times, with the training data.
+
+  Attributes:
+    x_train: training inputs.
+    locations: number of outputs of a sample that are correlated, i.e. the size
+      of its output without trace axes.
+    arrays: keyword arguments that have a part for the inputs, that part.
+    evaluations: number of train-train kernels computed so far.
+    identity: digest of all that a kernel, `"ndk"` or `"nngp"`, depends on but
+      times.
+  """
+
+  def __init__(self, kernel_fn: KernelFn, x_train: PyTree, locations: int,
+               store: Optional[store_lib.Store] = None,
+               **kwargs: Any) -> None:
+    """Takes what all evaluations share.
+
+    Args:
+      kernel_fn: kernel function that takes `diffusion_time`.
+      x_train: training inputs.
+      locations: see above.
+      store: where matrices are kept; `None` is memory.
+      **kwargs: passed to `kernel_fn`. Tuples of two arrays belong to the first
+        and the second inputs.
+    """
+    self._pure = two_time.is_pure(kernel_fn)
+    self._stock_kernel_fn = kernel_fn
+    self._kernel_fn: Any = _compiled(kernel_fn) if self._pure else kernel_fn
+    self._kwargs = kwargs
+    self.x_train, self.locations = x_train, locations
+    self._store = store
+    self.arrays = {k: v[0] for k, v in kwargs.items() if is_pair(v)}
+    self.evaluations = 0
+    # Of a covariance of two inputs, with all pairs of pixels.
+    self._bytes = 8 * np.prod(jax.tree_util.tree_leaves(x_train)[0].shape[1:-1],
+                              dtype=float)**2
+    more = 1 if jax.default_backend() == 'cpu' else _ON_ACCELERATOR
+    self._block_bytes = more * _BLOCK_BYTES
+    self._room = int(np.clip(more * _SAMPLE_BYTES / self._bytes, 16, 2**14))
+
+    # Samples need no splitting: they go to the network's own kernel function.
+    sample_fn = getattr(kernel_fn, 'two_time_kernel_fn', kernel_fn)
+    static = tuple((k, v) for k, v in kwargs.items() if not is_pair(v))
+    self._block = lambda get, sizes: _compiled_block(kernel_fn, get, static,
+                                                     sizes)
+    self._on_pairs = lambda get: _compiled_on_pairs(sample_fn, get, static)
+    self._on_itself = lambda get: _compiled_on_itself(sample_fn, get, static,
+                                                      self._room)
+    self.identity = functools.cache(self._identity)
+
+  @functools.cached_property
+  def spread(self) -> Spread:
+    """Puts the rows of matrices on several devices."""
+    return Spread(length(self.x_train))
+
+  def with_keywords(self, **kwargs: Any) -> 'KernelEvaluator':
+    """The same with more keyword arguments."""
+    return KernelEvaluator(self._stock_kernel_fn, self.x_train, self.locations,
+                           self._store, **self._kwargs, **kwargs)
+
+  def joined(self, x: PyTree, arrays: dict[str, Any]) -> 'KernelEvaluator':
+    """The same with more inputs, and what belongs to them."""
+    join = lambda a, b: jax.tree_util.tree_map(
+        lambda a, b: np.concatenate([a, b]), a, b)
+    pairs = {k: 2 * (join(v, arrays[k]),) for k, v in self.arrays.items()}
+    return KernelEvaluator(self._stock_kernel_fn, join(self.x_train, x),
+                           self.locations, **{**self._kwargs, **pairs})
+
+  def _first(self, x1: PyTree, tau1: ArrayLike, kwargs: dict[str, Any]) -> Any:
+    """What the rows of a kernel depend on, sample by sample."""
+    return x1, _times(x1, tau1), {k: v[0] for k, v in kwargs.items()
+                                  if is_pair(v)}
+
+  def _arguments(self, first: Any, x2: PyTree, tau2: ArrayLike,
+                 kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Inputs and keyword arguments of the kernel function."""
+    x1, times, arrays = first
+    pairs = {k: (v, kwargs[k][1]) for k, v in arrays.items()}
+    return (x1, x2), {**kwargs, **pairs,
+                      'diffusion_time': (times, _times(x2, tau2))}
+
+  def _evaluate(self, x1: PyTree, x2: PyTree, get: str, tau1: ArrayLike,
+                tau2: ArrayLike, kwargs: dict[str, Any]) -> jax.Array:
+
+    def rows(first):
+      args, all_kwargs = self._arguments(first, x2, tau2, kwargs)
+      return to_matrix(self._kernel_fn(*args, get, **all_kwargs))
+
+    first = self._first(x1, tau1, kwargs)
+    if self._pure:
+      return self.spread(rows(self.spread(first)))
+    return self.spread.rows(rows, first)
+
+  def temporary_bytes(self, get: str) -> int:
+    """Memory that train-train kernels take while they are computed.
+
+    That of kernel functions in batches is not known.
+    """
+    x = self.x_train
+    if not self._pure:
+      return 0
+    if self.spread.count == 1:
+      return int(_TEMPORARIES * max(self._block_bytes,
+                                    _SMALLEST_BLOCK**2 * self._bytes))
+    first = self.spread(self._first(x, 0., self._kwargs))
+    args, kwargs = self._arguments(first, x, 0., self._kwargs)
+    analysis = self._kernel_fn.lower(*args, get,
+                                     **kwargs).compile().memory_analysis()
+    return self.spread.count * getattr(analysis, 'temp_size_in_bytes', 0)
+
+  def _in_blocks(self, x1: PyTree, x2: PyTree, get: str, tau: np.ndarray,
+                 kwargs: dict[str, Any], itself: bool,
+                 report: Callable[[float], None]) -> jax.Array:
+    """Kernels at pairs of times `[Q, 2]`, side by side, block by block.
+
+    Those of all training data (`itself`) often are symmetric: if they are for
+    the first samples with all others, and in every block on the diagonal, the
+    rest is computed on one side only.
+    """
+    first, second = jax.tree_util.tree_map(jnp.asarray, tuple(
+        (x, {k: v[i] for k, v in kwargs.items() if is_pair(v)})
+        for i, x in enumerate((x1, x2))))
+    count, n1, n2 = len(tau), length(x1), length(x2)
+    # Products of vectors are shared between times.
+    together = count if self._bytes == 8 else 1
+    size = max(_SMALLEST_BLOCK,
+               int((self._block_bytes / (self._bytes * together))**.5))
+    sizes = tuple(-(-n // -(-n // size)) for n in (n1, n2))
+    rows, columns = (np.minimum(np.arange(0, n, size), n - size)
+                     for n, size in zip((n1, n2), sizes))
+    out = jnp.zeros((n1 * self.locations, count * n2 * self.locations),
+                    tau.dtype)
+
+    def put(out, q, i, j, mirrored=False):
+      block = self._block(get, sizes)(
+          first, second, tuple(tau[q:q + together].T), (rows[i], columns[j]))
+      start = rows[i] * self.locations, q, columns[j] * self.locations
+      for transposed in (False, True)[:1 + mirrored]:
+        out = _put(out, block.astype(out.dtype), start, count, transposed)
+      return out, block
+
+    for q in range(0, count, together):
+      blocks: dict[tuple[int, int], jax.Array] = {}
+      symmetric = itself
+      if itself:
+        for i in range(len(rows)):
+          for pair in dict.fromkeys(((0, i), (i, 0), (i, i))):
+            out, blocks[pair] = put(out, q, *pair)
+        symmetric = bool(to_host(jnp.all(jnp.array(
+            [_is_transpose(block, blocks[j, i])
+             for (i, j), block in blocks.items()]))))
+      for i in range(len(rows)):
+        for j in range(i if symmetric else 0, len(columns)):
+          if (i, j) not in blocks:
+            out, _ = put(out, q, i, j, symmetric)
+        report(q + together * (i + 1) / len(rows))
+    return out
+
+  def _side_by_side(self, x1: PyTree, x2: PyTree, get: str, tau: np.ndarray,
+                    kwargs: dict[str, Any], itself: bool = False,
+                    report: Callable[[float], None] = lambda _: None
+                    ) -> jax.Array:
+    """Kernels with training data at pairs of times `[Q, 2]`, `[n1, Q * n2]`.
+
+    Some networks, such as those with ReLU, amplify rounding errors of samples
+    with themselves at equal times to their square root. For all training data
+    these kernels are found one by one (`itself`), so that they do not depend on
+    batches and devices. Of equal training inputs kernels are made equal to the
+    last bit: a small temperature amplifies their difference.
+    """
+    tau = np.asarray(tau, jax.dtypes.canonicalize_dtype(jnp.float64))
+    equal = itself & (tau[:, 0] == tau[:, 1])
+    blocks = lambda q: self._on_itself(get)(x1, self.arrays, tau[q, 0])
+    if self._pure and self.spread.count == 1:
+      out = self._in_blocks(x1, x2, get, tau, kwargs, itself, report)
+      for i in np.flatnonzero(equal):
+        out = _insert_blocks(out, blocks(i), i)
+      return self._with_copies(out, len(tau), itself)
+
+    def one(q):
+      kernel = self._evaluate(x1, x2, get, tau[q, 0], tau[q, 1], kwargs)
+      return self.spread(_with_diagonal_blocks(
+          kernel, self.spread(blocks(q)))) if equal[q] else kernel
+
+    out = _with_room(one(0), len(tau))
+    for q in range(1, len(tau)):
+      report(q)
+      out = _insert(out, one(q), q)
+    report(len(tau))
+    return self.spread(self._with_copies(out, len(tau), itself))
+
+  def _with_copies(self, matrices: jax.Array, count: int,
+                   itself: bool) -> jax.Array:
+    """Kernels with training data, those of equal inputs made equal."""
+    rows, originals = self._copies
+    return _repeat(matrices, rows, originals, count,
+                   itself) if len(rows) else matrices
+
+  @functools.cached_property
+  def _copies(self) -> np.ndarray:
+    """Rows of training inputs that equal earlier ones, and of these."""
+    first: dict[str, int] = {}
+    samples = np.array([
+        [i, first.setdefault(store_lib.fingerprint(
+            jax.tree_util.tree_map(lambda a, i=i: a[i], self._host)), i)]
+        for i in range(length(self.x_train))])
+    samples = samples[samples[:, 0] != samples[:, 1]].T
+    rows = samples[..., None] * self.locations + np.arange(self.locations)
+    return rows.reshape((2, -1))
+
+  def train_train(self, get: str, tau: np.ndarray,
+                  report: Callable[[float], None] = lambda _: None
+                  ) -> jax.Array:
+    """Kernels of all training data at pairs of times, side by side.
+
+    Those in the store are not computed again.
+
+    Args:
+      get: `"ndk"` or `"nngp"`.
+      tau: `[Q, 2]`, pairs of times.
+      report: called with the number of kernels known so far.
+
+    Returns:
+      `[n, Q * n]`.
+    """
+    x = self.x_train
+    if self._store is None:
+      self.evaluations += len(tau)
+      return self._side_by_side(x, x, get, tau, self._kwargs, True, report)
+    matrices = self._store.matrices(
+        (self.identity(get), tau), length(x) * self.locations, len(tau),
+        jax.dtypes.canonicalize_dtype(jnp.float64))
+    for r in tuple(matrices.missing):
+      self.evaluations += 1
+      matrices.put(r, self._side_by_side(x, x, get, tau[[r]], self._kwargs,
+                                         True))
+      report(len(tau) - len(matrices.missing))
+    # On one CPU the file itself, not a copy.
+    return jax.device_put(self.spread(matrices.mapped()), may_alias=True)
+
+  def _identity(self, get: str) -> str:
+    """Digest of all that a kernel depends on but times: program and inputs."""
+    sample = jax.tree_util.tree_map(lambda a: a[:1], self._host)
+    first, times = np.zeros(1, int), np.zeros(1)
+    program = self._on_pairs(get).lower(sample, sample, (first, first),
+                                        (times, times))
+    return store_lib.fingerprint((program.as_text(), self._host))
+
+  def _test_kwargs(self, second: bool,
+                   test_kwargs: dict[str, Any]) -> dict[str, Any]:
+    kwargs = dict(self._kwargs)
+    for name, value in test_kwargs.items():
+      if is_pair(value):
+        value = value[0], value[0] if second else kwargs[name][1]
+      kwargs[name] = value
+    return kwargs
+
+  def test_train(self, x_test: PyTree, get: str, tau: np.ndarray,
+                 **test_kwargs: Any) -> jax.Array:
+    """Kernels of test inputs and training data at pairs of times `[Q, 2]`.
+
+    Returns:
+      `[m, Q * n]`, side by side.
+    """
+    return self._side_by_side(x_test, self.x_train, get, tau,
+                              self._test_kwargs(False, test_kwargs))
+
+  def test_test(self, x_test: PyTree, get: str, tau1: float, tau2: float,
+                **test_kwargs: Any) -> jax.Array:
+    """Kernel of test inputs at `tau1` and at `tau2`."""
+    return self._evaluate(x_test, x_test, get, tau1, tau2,
+                          self._test_kwargs(True, test_kwargs))
+
+  def test_sample(self, x_test: PyTree, pairs: np.ndarray, tau: np.ndarray,
+                  **test_kwargs: Any) -> np.ndarray:
+    """Covariance of pairs of test inputs at pairs of times, see `sample`."""
+    kwargs = {k: 2 * (v[0],) if is_pair(v) else v for k, v in
+              self._test_kwargs(True, test_kwargs).items()}
+    return KernelEvaluator(self._stock_kernel_fn, x_test, self.locations, None,
+                           **kwargs).sample(pairs, tau, 'nngp')
+
+  def variances(self, x_test: PyTree, tau: np.ndarray,
+                **test_kwargs: Any) -> np.ndarray:
+    """Equal-time covariance of test inputs with themselves, `[Q, m]`."""
+    rows = np.arange(length(x_test) * self.locations)
+    return self.test_sample(x_test, np.stack([rows, rows], 1),
+                            np.stack([tau, tau], 1), **test_kwargs)
+
+  @functools.cached_property
+  def _host(self):
+    """Training inputs, and what belongs to them, where samples are taken."""
+    return jax.tree_util.tree_map(np.asarray, (self.x_train, self.arrays))
+
+  def sample(self, pairs: np.ndarray, tau: np.ndarray,
+             get: str = 'ndk') -> np.ndarray:
+    """Kernel of a few pairs of samples at many pairs of times.
+
+    Args:
+      pairs: `[P, 2]`, rows of the train-train matrix.
+      tau: `[Q, 2]`, times of the two.
+      get: `"ndk"` or `"nngp"`.
+
+    Returns:
+      `[Q, P]`.
+    """
+    out = np.empty((len(tau), len(pairs)))
+    pad = lambda a, size: a[np.arange(size) % len(a)]
+    for q, times in _blocks(len(tau), self._room // 2):
+      some = pad(tau[q:q + times], times)
+      width = max(1, min(16, self._room // times))
+      for p in range(0, len(pairs), width):
+        (i, at_i), (j, at_j) = (divmod(k, self.locations)
+                                for k in pad(pairs[p:p + width], width).T)
+        samples = (jax.tree_util.tree_map(lambda a, k=k: a[k], self._host)
+                   for k in (i, j))
+        kernel = self._on_pairs(get)(*samples, (at_i, at_j), tuple(some.T))
+        block = out[q:q + times, p:p + width]
+        block[:] = to_host(kernel).T[:block.shape[0], :block.shape[1]]
+    return out

@@ -1,0 +1,140 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""The one layer with random weights, which move in time.
+
+A stock layer of Neural Tangents at unit standard deviation and without bias,
+applied to a kernel, reveals its linear map on covariances and gradients. The
+covariance of the weights at the two times multiplies both, the response of the
+weights what the layer adds to the Neural Dynamical Kernel (NDK).
+"""
+
+from typing import Any, Callable, Optional
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+import neural_tangents as nt
+from neural_tangents import stax as nt_stax
+import numpy as np
+
+from nt_ndk._src.base.typing import DiffusionTimes
+from nt_ndk._src.base.typing import Layer
+from nt_ndk._src.layers.times import canonicalize_times
+from nt_ndk._src.layers.times import check_samples
+from nt_ndk._src.layers.times import to_axis
+from nt_ndk._src.layers.weight_process import WeightProcess
+
+
+def check_stds(**stds: float) -> None:
+  """Raises unless all are positive, finite numbers."""
+  for name, std in stds.items():
+    if not (np.ndim(std) == 0 and 0 < std < float('inf')):
+      raise ValueError(f'`{name}` must be a positive, finite number, got {std}.'
+                       ' Leave out a bias with `b_std=None`.')
+
+
+def random_weights(
+    stock: Callable[..., Any],
+    W_std: float,
+    b_std: Optional[float],
+    weight: WeightProcess,
+    bias: WeightProcess,
+    parameterization: str
+) -> Layer:
+  """The one layer with random weights: `stock`, its weights moving in time.
+
+  Args:
+    stock: function of `W_std` and `b_std` that returns NT's layer.
+    W_std: multiplier of the weights.
+    b_std: multiplier of the biases, or `None` for no biases.
+    weight: process of the weights before the multiplier.
+    bias: process of the biases before the multiplier.
+    parameterization: `"ntk"` or `"standard"`.
+
+  Returns:
+    `(init_fn, apply_fn, kernel_fn)`, `kernel_fn` mapping `Kernel` to `Kernel`.
+  """
+  check_stds(W_init_std=weight.init_std, W_prior_std=weight.prior_std,
+             b_init_std=bias.init_std, b_prior_std=bias.prior_std)
+  standard = parameterization.lower() == 'standard'
+  starts_at_unit_std = weight.init_std == bias.init_std == 1.
+  if standard and (weight, bias) != (WeightProcess(1., 1.),) * 2:
+    raise ValueError('`parameterization="standard"` has no width-independent '
+                     'weight process; pass `W_init_std`, `W_prior_std`, '
+                     '`b_init_std`, `b_prior_std` with '
+                     '`parameterization="ntk"`.')
+
+  stock_init_fn, apply_fn, stock_kernel_fn = stock(W_std=W_std, b_std=b_std)
+  # Layers that reveal the linear map on covariances, and that of the bias.
+  _, _, linear_fn = stock(W_std=1., b_std=None)
+  _, _, constant_fn = stock(W_std=0., b_std=1.)
+
+  def init_fn(rng, input_shape):
+    output_shape, (W, b) = stock_init_fn(rng, input_shape)
+    return output_shape, (W * weight.init_std,
+                          None if b is None else b * bias.init_std)
+
+  vars(init_fn).update(
+      prior_std=(weight.prior_std, None if b_std is None else bias.prior_std),
+      readout=(True, None if b_std is None else True))
+
+  @nt_stax.requires(**stock_kernel_fn.input_req)
+  def kernel_fn(k: nt.Kernel, *,
+                diffusion_time: Optional[DiffusionTimes] = None,
+                readout_freeze: Optional[ArrayLike] = None,
+                **kwargs: Any) -> nt.Kernel:
+    if diffusion_time is None:
+      if starts_at_unit_std:
+        return stock_kernel_fn(k, **kwargs)
+      diffusion_time = (0., 0.)
+    tau1, tau2 = canonicalize_times(diffusion_time)
+    check_samples(k, tau1, tau2)
+    if standard:
+      raise ValueError('Kernels at two times need `parameterization="ntk"`: '
+                       'under `parameterization="standard"` the relaxation '
+                       'time of a weight depends on the width.')
+
+    frozen = jnp.inf if readout_freeze is None else readout_freeze
+    b_variance = 0. if b_std is None else b_std**2
+    clock1, clock2 = jnp.minimum(tau1, frozen), jnp.minimum(tau2, frozen)
+
+    def response(process, tau, tau_):
+      # Frozen weights no longer respond.
+      moves = jnp.minimum(tau, tau_) <= frozen
+      return jnp.where(moves, process.response(jnp.minimum(tau, frozen),
+                                               jnp.minimum(tau_, frozen)), 0.)
+
+    linear = linear_fn(k, **kwargs)
+    constant = (None if b_std is None else
+                constant_fn(k.replace(ntk=None), **kwargs))
+
+    def covariance(name, tau, tau_, axis_):
+      A_nngp = getattr(linear, name)
+      if A_nngp is None:
+        return None
+      times = to_axis(tau, 0, A_nngp.ndim), to_axis(tau_, axis_, A_nngp.ndim)
+      out = W_std**2 * weight.autocovariance(*times) * A_nngp
+      if constant is not None:
+        out += (b_variance * bias.autocovariance(*times) *
+                getattr(constant, name))
+      return out
+
+    def ndk():
+      if linear.ntk is None:
+        return None
+      ndim = linear.nngp.ndim
+      times = to_axis(tau1, 0, ndim), to_axis(tau2, 1, ndim)
+      clocks = to_axis(clock1, 0, ndim), to_axis(clock2, 1, ndim)
+      A_ndk = linear.ntk - linear.nngp
+      out = W_std**2 * (weight.autocovariance(*clocks) * A_ndk +
+                        response(weight, *times) * linear.nngp)
+      if constant is not None:
+        out += b_variance * response(bias, *times) * constant.nngp
+      return out
+
+    axis_ = 0 if k.diagonal_batch else 1
+    return linear.replace(cov1=covariance('cov1', clock1, clock1, axis_),
+                          cov2=covariance('cov2', clock2, clock2, axis_),
+                          nngp=covariance('nngp', clock1, clock2, 1),
+                          ntk=ndk())
+
+  return init_fn, apply_fn, kernel_fn

@@ -1,0 +1,335 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""What all predictors share: data, kernels, equilibrium, shapes."""
+
+import functools
+import time
+from typing import Any, Callable, Optional
+import warnings
+
+import jax
+import jax.numpy as jnp
+from neural_tangents import predict as nt_predict
+import numpy as np
+
+from nt_ndk._src.base import arguments
+from nt_ndk._src.base import memory
+from nt_ndk._src.base import progress as progress_lib
+from nt_ndk._src.base.devices import check_same
+from nt_ndk._src.base.devices import to_host
+from nt_ndk._src.base.store import Store
+from nt_ndk._src.base.typing import Axes
+from nt_ndk._src.base.typing import ComputeCov
+from nt_ndk._src.base.typing import KernelFn
+from nt_ndk._src.base.typing import PyTree
+from nt_ndk._src.dynamics.volterra import ROOM
+from nt_ndk._src.kernels import functions
+from nt_ndk._src.kernels.compressed import CompressedKernel
+from nt_ndk._src.kernels.evaluation import KernelEvaluator
+from nt_ndk._src.kernels.evaluation import length
+from nt_ndk._src.kernels.evaluation import to_matrix
+
+_FLOAT32_RTOL = 1e-3
+# Estimated error that the user is told of.
+_WARN = 1e-3
+# Test inputs whose joint covariance is computed if only variances are wanted.
+_BLOCK = 64
+# Matrices beside those of a kernel: that of the NTK, that under the prior,
+# eigenvectors, and what these take to be found.
+_OTHERS = 7
+# Fits of kernels to a problem, and samples whose errors add up.
+MAX_FITS = 3
+FEW = 8
+
+
+@jax.jit
+def _training_weights(kernel, y, noise):
+  """Size of `(K + noise)^-1 y`, the largest over outputs, times that of `K`."""
+  size = jnp.max(jnp.diagonal(kernel))
+  noise = jnp.maximum(noise, 10 * jnp.finfo(kernel.dtype).eps * size)
+  evals, evecs = jnp.linalg.eigh(kernel)
+  a = evecs @ ((evecs.T @ y) / (jnp.maximum(evals, 0.) + noise)[:, None])
+  return size * jnp.sqrt(jnp.max(jnp.mean(a**2, 0)))
+
+
+@jax.jit
+def _rounding(kernel, weights):
+  """Rounding error of `K w`."""
+  return jnp.finfo(kernel.dtype).eps * jnp.max(jnp.diagonal(kernel)) * jnp.sqrt(
+      len(kernel) * jnp.mean(weights**2))
+
+
+class Problem:
+  """A training set and the two-time kernels of a network on it.
+
+  Attributes:
+    kernel_fn: as given, in batches if there is a batch size.
+    x_train, y_train, temperature, kwargs, trace_axes: as given.
+    y: `[rows, k]`, targets as a matrix. Outputs along trace axes are columns,
+      all others are rows.
+    rtol: tolerance that can be had.
+    dtype: of large arrays.
+    store: where results are kept, or `None`.
+    evaluator: kernels on the training data.
+    ndk, nngp: the same, compressed in time.
+    late: a diffusion time at which equilibrium has long been reached.
+    stats: counters and seconds.
+  """
+
+  def __init__(self, kernel_fn: KernelFn, x_train: PyTree, y_train: jax.Array,
+               temperature: float, trace_axes: Axes, rtol: float,
+               progress: bool, batch_size: int, store_dir: Optional[str],
+               kwargs: dict[str, Any]) -> None:
+    arguments.check_number('temperature', temperature, 0., strict=False)
+    arguments.check_number('rtol', rtol, 0., strict=True)
+    arguments.check_keywords(kwargs)
+    check_same('arguments', (x_train, y_train, temperature, rtol, kwargs))
+    arguments.check_data(x_train, y_train)
+    functions.check_kernel_fn(kernel_fn, x_train, kwargs)
+    functions.check_batch_size(batch_size, kernel_fn)
+    arguments.check_store_dir(store_dir)
+    if batch_size:
+      kernel_fn = functions.batched(kernel_fn, batch_size)
+    self.kernel_fn, self.x_train, self.kwargs = kernel_fn, x_train, kwargs
+    self.y_train = y_train = jnp.asarray(y_train)
+    self.temperature = float(temperature)
+    self._progress, self._warned = progress, False
+
+    self.dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
+    eps = float(jnp.finfo(self.dtype).eps)
+    self.rtol = float(rtol)
+    if self.dtype == jnp.float32 and rtol < _FLOAT32_RTOL:
+      self.rtol = _FLOAT32_RTOL
+      warnings.warn(
+          f'In float32 the tolerance of `get="ndk"` is {_FLOAT32_RTOL:g} '
+          f'instead of {rtol:g}. For more, call '
+          '`jax.config.update("jax_enable_x64", True)` first.')
+
+    self.trace_axes = arguments.canonicalize_trace_axes(trace_axes,
+                                                        y_train.ndim)
+    last = range(-len(self.trace_axes), 0)
+    y = jnp.moveaxis(y_train, self.trace_axes, last)
+    rows = y_train.ndim - len(self.trace_axes)
+    self._locations, self._trace_shape = y.shape[1:rows], y.shape[rows:]
+    self.y = y.reshape((int(np.prod(y.shape[:rows])), -1)).astype(self.dtype)
+    self.y_scale = max(float(np.sqrt(np.mean(np.square(self.y)))), 1e-300)
+
+    self.late = float(np.sqrt(jnp.finfo(self.dtype).max))
+    self.store = None if store_dir is None else Store(store_dir)
+    self.evaluator = KernelEvaluator(
+        kernel_fn, x_train, int(np.prod(self._locations)), self.store, **kwargs)
+    self.ndk, self.nngp = (CompressedKernel(self.evaluator, get, self.rtol, eps)
+                           for get in ('ndk', 'nngp'))
+    self.stats: dict[str, Any] = dict(
+        kernel_evaluations=0, rank=0, panels=0, planned_bytes=0,
+        estimated_error=0.,
+        estimated_covariance_error=0., seconds=dict(
+            compression=0., kernels=0., solver=0., test=0., covariance=0.))
+
+  # Counters.
+
+  def timed(self, part: str, f: Callable[[], Any]) -> Any:
+    begin = time.perf_counter()
+    out = jax.block_until_ready(f())
+    self.stats['seconds'][part] += time.perf_counter() - begin
+    self.stats['kernel_evaluations'] = self.evaluator.evaluations
+    return out
+
+  def bar(self, description: str, total: float) -> progress_lib.Bar:
+    return progress_lib.Bar(self._progress, description, total)
+
+  def warn(self, error: float) -> None:
+    """Says once that the mean is less accurate than users expect."""
+    if (error > max(100 * self.rtol, _WARN) and not self._warned and
+        self.dtype == jnp.float64):
+      self._warned = True
+      warnings.warn(
+          f'The estimated error of the mean predictor is {error:.1e}, relative '
+          f'to `y_train` (`rtol` is {self.rtol:.1e}): the kernel of these '
+          'inputs is ill-conditioned at this temperature, and rounding errors '
+          'are amplified. Leave out duplicated or nearly duplicated inputs, '
+          'raise the temperature, or use float64.')
+
+  # Kernels.
+
+  def factors(self, kernel: CompressedKernel) -> jax.Array:
+    """`[n, R * n]`, matrices of a compressed kernel on the training data."""
+    rank = self.timed('compression', lambda: kernel.family.rank)
+    if kernel.computed:
+      return kernel.factors()
+    matrix = len(self.y)**2 * self.dtype.itemsize
+    self.stats['planned_bytes'] = memory.check(
+        matrix, 0 if self.store else rank,
+        max(_OTHERS * matrix,
+            2 * matrix + self.evaluator.temporary_bytes(kernel.get)) +
+        rank * ROOM * self.y.nbytes)
+    size = f', {rank} x {matrix / 1e9:.2f} GB' if matrix > 1e7 else ''
+    bar = self.bar(f'Kernels{size}', rank)
+    out = self.timed('kernels', lambda: kernel.factors(bar.to))
+    bar.close()
+    return out
+
+  def include(self, kernel: CompressedKernel, x_test: PyTree,
+              kwargs: dict[str, Any]) -> None:
+    """Makes sure that a kernel is right between test and training data."""
+    if x_test is not None:
+      arrays = {k: kwargs[k][0] if k in kwargs else v
+                for k, v in self.evaluator.arrays.items()}
+      self.timed('compression', lambda: kernel.include(x_test, arrays))
+
+  def rows(self, x_test: PyTree) -> int:
+    if x_test is None:
+      return len(self.y)
+    return length(x_test) * self.evaluator.locations
+
+  def check_question(self, x_test, kwargs, *times):
+    """Raises unless test inputs and keyword arguments make sense."""
+    check_same('times and test inputs', (times, x_test, kwargs))
+    unknown = set(kwargs) - set(self.kwargs)
+    if unknown:
+      raise TypeError(f'`predict_fn` got keyword arguments {sorted(unknown)} '
+                      'that the predictor was not made with.')
+    if x_test is not None:
+      arguments.check_test_data(x_test, self.x_train)
+
+  def kernel_error(self) -> float:
+    """What the error of the NDK makes of the mean, relative to targets.
+
+    From the weights of training samples at both ends of learning, the NTK and
+    the posterior. The NDK is fitted again if that error is too large.
+    """
+    weights = [float(to_host(_training_weights(kernel, self.y,
+                                              self.temperature)))
+               for kernel in (self.ndk.initial, self.prior_kernel)]
+    factor = 10 * (1 + max(weights) / self.y_scale) * np.sqrt(
+        min(1., FEW / len(self.y)))
+    for _ in range(MAX_FITS):
+      missed = factor * self.ndk.error / self.rtol
+      if missed <= 3 or self.ndk.exact:
+        break
+      self.timed('compression', lambda: self.ndk.tighten(1 / missed))
+    return factor * (self.ndk.error + self.ndk.rounding)
+
+  # Equilibrium.
+
+  @functools.cached_property
+  def prior_kernel(self) -> jax.Array:
+    """Covariance of the training outputs under the prior."""
+    return self.timed('kernels', lambda: self.evaluator.train_train(
+        'nngp', np.full((1, 2), self.late)))
+
+  @functools.cached_property
+  def _posterior(self):
+    infer = nt_predict.gp_inference(self.prior_kernel, self.y,
+                                    diag_reg=self.temperature,
+                                    diag_reg_absolute_scale=True)
+    weights = infer(get='nngp', k_test_train=np.eye(len(self.y),
+                                                    dtype=self.dtype))
+    error = float(to_host(
+        _rounding(self.prior_kernel, weights))) / self.y_scale
+    error = error if np.isfinite(error) else np.inf
+    if error >= 1:
+      raise ArithmeticError(
+          'The covariance of the training outputs under the prior plus '
+          f'temperature {self.temperature:.1e} is singular to rounding: the '
+          f'mean would have a relative error of {error:.1e}. Leave out '
+          'duplicated inputs, use float64, or a larger temperature.')
+    self.warn(error)
+    return infer, error
+
+  @functools.cached_property
+  def _smallest_eigenvalue(self) -> float:
+    """Of the NTK."""
+    return float(to_host(jnp.linalg.eigvalsh(self.ndk.initial)[0]))
+
+  def check_gradient_flow(self):
+    """Raises if learning without noise has no end that can be computed."""
+    size = float(to_host(jnp.max(jnp.diagonal(self.ndk.initial))))
+    smallest = self._smallest_eigenvalue
+    if not smallest > 4 * self.ndk.rounding * size:
+      raise ArithmeticError(
+          'The NTK of the training inputs is singular to rounding: its '
+          f'smallest eigenvalue is {smallest:.1e}, its largest entry '
+          f'{size:.1e}. Without noise, what is learned of duplicated inputs is '
+          'not defined. Leave these out, take fewer samples or a deeper '
+          'network, or use `markov_proximal_mse_ensemble` with a temperature.')
+
+  def equilibrium(self, x_test, compute_cov=False, **kwargs):
+    """Posterior under the prior, with the temperature as noise.
+
+    Args:
+      x_test: test inputs, or `None`.
+      compute_cov: `False`, `True` or `"diag"`.
+      **kwargs: of test inputs.
+
+    Returns:
+      Mean `[m, k]` and `None`, `[m, m]` or `[m]`.
+    """
+    return self.posterior(self.evaluator, self.late, self.late, x_test,
+                          compute_cov, **kwargs)
+
+  def posterior(self, evaluator: KernelEvaluator, tau: float, train_tau: float,
+                x_test: PyTree, compute_cov: ComputeCov,
+                **kwargs: Any) -> tuple[jax.Array, Optional[jax.Array]]:
+    """The same for test outputs at one time and training outputs at another."""
+    infer, error = self._posterior
+    self.stats['estimated_error'] = max(self.stats['estimated_error'], error)
+    x = self.x_train if x_test is None else x_test
+    kernel = (self.prior_kernel if x_test is None and evaluator is
+              self.evaluator else
+              evaluator.test_train(x, 'nngp', np.array([[tau, train_tau]]),
+                                   **kwargs))
+    mean = to_host(infer(get='nngp', k_test_train=kernel))
+    if not compute_cov:
+      return mean, None
+
+    def covariance(start, stop):
+      """Of a block of test inputs."""
+      some = slice(start, stop)
+      here = {k: (v[0][some], None) if isinstance(v, tuple) else v
+              for k, v in kwargs.items()}
+      prior = evaluator.test_test(
+          jax.tree_util.tree_map(lambda a: a[some], x), 'nngp', tau, tau,
+          **here)
+      rows = slice(start * evaluator.locations, stop * evaluator.locations)
+      return to_host(infer(get='nngp', k_test_train=kernel[rows],
+                           k_test_test=prior).covariance)
+
+    m = length(x)
+    if compute_cov != 'diag':
+      return mean, covariance(0, m)
+    variances = [jnp.diagonal(covariance(i, min(i + _BLOCK, m)))
+                 for i in range(0, m, _BLOCK)]
+    return mean, jnp.maximum(jnp.concatenate(variances), 0.)
+
+  # Shapes.
+
+  def restore_mean(self, out: jax.Array,
+                   t_shape: tuple[int, ...] = ()) -> jax.Array:
+    """`t_shape + [rows, columns]` to `t_shape + (n, ..., k)`."""
+    n = out.shape[-2] // self.evaluator.locations
+    out = out.reshape(t_shape + (n,) + self._locations + self._trace_shape)
+    return jnp.moveaxis(out, range(-len(self.trace_axes), 0), self.trace_axes)
+
+  def flatten_mean(self, mean: jax.Array) -> jax.Array:
+    """`(n, ..., k)` to `[rows, columns]`."""
+    last = range(-len(self.trace_axes), 0)
+    mean = jnp.moveaxis(mean, self.trace_axes, last)
+    return mean.reshape((len(mean) * self.evaluator.locations, -1))
+
+  def flatten_covariance(self, covariance: jax.Array,
+                         diagonal: bool) -> jax.Array:
+    """`(n, a, ...)` to `[rows]`, or `(n, n, a, a, ...)` to `[rows, rows]`."""
+    return covariance.ravel() if diagonal else to_matrix(covariance)
+
+  def restore_covariance(self, out: jax.Array, t_shape: tuple[int, ...] = (),
+                         diagonal: bool = False) -> jax.Array:
+    """To `t_shape + (n, a, ...)`, or `t_shape + (n, n, a, a, ...)` of NT."""
+    n = out.shape[-1] // self.evaluator.locations
+    shape = (n,) + self._locations
+    if diagonal:
+      return out.reshape(t_shape + shape)
+    out = out.reshape(t_shape + 2 * shape)
+    start, size = len(t_shape), len(shape)
+    order = [start + i + j * size for i in range(size) for j in range(2)]
+    return jnp.transpose(out, (*range(start), *order))

@@ -1,0 +1,272 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Tests of the Volterra solver on equations with known solutions.
+
+With the kernel `G exp(-(t - t'))`, `G` a matrix with eigenvalues `g`, and the
+right-hand side 1, the integral is `c / (c + 1) (1 - exp(-(c + 1) t))` in each
+eigenvector, `c = gamma g` (one linear layer, in diffusion time).
+"""
+
+from unittest import mock
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+from jax import numpy as jnp
+import numpy as np
+import scipy.special
+
+from nt_ndk._src.dynamics import volterra
+
+jax.config.update('jax_enable_x64', True)
+
+
+class Memory:
+  """`exp(-(t - t'))`, or with a cusp, `exp(-(t - t')) (1 - b sqrt(t - t'))`."""
+
+  tau_max = 60.
+
+  def __init__(self, cusp=0., cusp_width=.1):
+    self.cusp, self.cusp_width = cusp, cusp_width
+
+  def at_earlier(self, tau_):
+    return np.zeros(np.shape(tau_))
+
+  def phi(self, tau, tau_, at_earlier=None):
+    lag = np.maximum(tau - tau_, 0.)
+    return (np.exp(-lag) * (1 - self.cusp * np.sqrt(lag)))[..., None]
+
+
+def solver(g, gamma=1., cusp=0., **kwargs):
+  """A problem in a random basis: `G = U diag(g) U^T`, the solution is `U f`."""
+  g = np.asarray(g, float)
+  u = np.linalg.qr(np.random.default_rng(0).normal(size=(len(g),) * 2))[0]
+  matrix = jnp.asarray(u * g @ u.T)
+  y = jnp.asarray(u @ np.ones((len(g), 1)))
+  return volterra.VolterraSolver(
+      Memory(cusp), matrix, y, gamma, **kwargs), matrix, u
+
+
+def exact(g, gamma, t):
+  c = gamma * np.asarray(g)
+  return c / (c + 1) * -np.expm1(-(c + 1) * np.asarray(t)[:, None])
+
+
+class VolterraTest(parameterized.TestCase):
+
+  @parameterized.product(gamma=[1., 1e3], rtol=[1e-3, 1e-5, 1e-7, 1e-9])
+  def test_tolerance_on_a_stiff_spectrum(self, gamma, rtol):
+    g = np.logspace(-4, 3, 15)
+    solve, matrix, u = solver(g, gamma, rtol=rtol, max_step=1.)
+    solve.extend(20.)
+    t = np.unique(np.append(np.geomspace(1e-4 / gamma, 20., 300),
+                            solve.ends[1:]))
+    want = exact(g, gamma, t) @ u.T
+    y = np.asarray(u @ np.ones(len(g)))
+    for got in (y - solve.solution(t)[..., 0],
+                solve.integral(matrix, t)[..., 0]):
+      error = np.sqrt(np.mean((got - want)**2, 1)).max()
+      self.assertLess(error, rtol)
+    self.assertLess(error, .3 * max(solve.errors))
+
+  @parameterized.parameters((-4, 3, 1e3), (-6, 3, 1e5), (-8, 2, 1e6))
+  def test_rounding_errors_do_not_add_up(self, low, high, gamma):
+    # Images of a solution are those of its values, whatever it was guessed
+    # from: small temperatures amplify the difference from panel to panel.
+    g = np.logspace(low, high, 30)
+    solve, matrix, _ = solver(g, gamma, rtol=1e-5, max_step=1.)
+    solve.extend(20.)
+    points = 1 + len(solve._points)
+    values = np.asarray(solve._rho[:points, :, 0])
+    images = np.asarray(solve._images[:, 0, 0, :points]).T
+    size = g.max() * np.abs(values).max(1)[:, None]
+    np.testing.assert_array_less(np.abs(images - values @ matrix) / size, 1e-14)
+
+  def test_one_product_solves_what_the_preconditioner_solves(self):
+    # There is one matrix, and its eigenvectors are known.
+    solve, _, _ = solver(np.geomspace(1e-4, 1e4, 40), rtol=1e-4)
+    solve.extend(.3)
+    self.assertEqual(solve.stats['products'], solve.stats['panels'])
+
+  @parameterized.parameters((2, 3.), (3, 5.), (5, 9.))
+  def test_order(self, stages, order):
+    # Radau IIA with s stages is of order 2 s - 1 at ends of panels.
+    g, steps = [.5, 1., 3.], .5 / 2.**np.arange(2 if stages == 5 else 4)
+    errors = []
+    for step in steps:
+      solve, _, u = solver(g, rtol=1e-13, stages=stages, fixed_step=step)
+      solve.extend(2.)
+      got = u @ np.ones(3) - solve.solution(solve.ends[-1:])[0, :, 0]
+      want = u @ exact(g, 1., solve.ends[-1:])[0]
+      errors.append(np.abs(got - want).max())
+    slope = np.polyfit(np.log(steps), np.log(errors), 1)[0]
+    self.assertBetween(slope, order - .3, order + .3)
+
+  def test_cusp_keeps_the_order(self):
+    # One equation with a square-root cusp, by resolved panels and by coarse
+    # ones: with stages s the cusp leaves an order of at least s.
+    steps, ends = (.5, .25, .125), []
+    for step in steps + (1 / 64,):
+      solve, _, _ = solver([2.], cusp=.5, rtol=1e-13, stages=3,
+                           fixed_step=step)
+      solve.extend(2.)
+      ends.append(float(solve.solution(np.array([2.]))[0, 0, 0]))
+    errors = np.abs(np.array(ends[:-1]) - ends[-1])
+    slope = np.polyfit(np.log(steps), np.log(errors), 1)[0]
+    self.assertGreater(slope, 3.)
+    self.assertLess(errors[-1], 1e-6)
+
+  @parameterized.parameters(1e-5, 1e-7, 1e-9)
+  def test_cusp_alone(self, rtol):
+    # rho + int (t - t')^(1/2) rho = 1 is solved by a Mittag-Leffler series.
+    # The cusp lies next to panels and inside them.
+    class Root(Memory):
+      def phi(self, tau, tau_, at_earlier=None):
+        return np.sqrt(np.maximum(tau - tau_, 0.))[..., None]
+
+    solve = volterra.VolterraSolver(Root(), jnp.ones((1, 1)), jnp.ones((1, 1)),
+                                    1., rtol=rtol, max_step=.5)
+    solve.extend(2.)
+    t = np.linspace(.1, 2., 40)
+    k = np.arange(60)
+    z = -scipy.special.gamma(1.5) * t[:, None]**1.5
+    want = np.sum(z**k / scipy.special.gamma(1.5 * k + 1), 1)
+    np.testing.assert_allclose(solve.solution(t)[:, 0, 0], want, rtol=0,
+                               atol=.1 * rtol)
+
+  @parameterized.parameters(.01, .1, 1.)
+  def test_slow_learning_starts_within_the_cusp(self, gamma):
+    # The solution changes little, but is not smooth: a first panel as long as
+    # that allows could miss the cusp.
+    def solution(rtol):
+      solve = volterra.VolterraSolver(
+          Memory(cusp=.5, cusp_width=.03), jnp.ones((1, 1)), jnp.ones((1, 1)),
+          gamma, rtol=rtol, max_step=2.)
+      solve.extend(3.)
+      return solve.solution(np.linspace(0., 3., 61))[:, 0, 0]
+
+    np.testing.assert_allclose(solution(1e-5), solution(1e-10), rtol=0,
+                               atol=1e-7)
+
+  def test_extension_is_the_same_solution(self):
+    at_once, _, _ = solver([.1, 10.], rtol=1e-6)
+    in_parts, _, _ = solver([.1, 10.], rtol=1e-6)
+    at_once.extend(3.)
+    for t in (1e-3, .4, 3.):
+      in_parts.extend(t)
+    np.testing.assert_array_equal(at_once.ends, in_parts.ends)
+    t = np.linspace(0., 3., 20)
+    np.testing.assert_array_equal(at_once.solution(t), in_parts.solution(t))
+
+  @parameterized.parameters((-6, 6, 1.), (-3, 3, 1e5))
+  def test_panels_grow_with_time(self, low, high, gamma):
+    # With modes of all sizes the solution looks alike on all scales of time.
+    g = np.logspace(low, high, 4 * (high - low) + 1)
+    solve, matrix, u = solver(g, gamma, rtol=1e-5, max_step=1.)
+    solve.extend(.1)
+    decades = np.log10(solve.ends[-1] / solve.ends[1])
+    self.assertLess(solve.stats['panels'], 3.3 * decades)
+    t = np.geomspace(1e-9, .1, 300)
+    want = exact(g, gamma, t) @ u.T
+    error = np.mean((solve.integral(matrix, t)[..., 0] - want)**2, 1)**.5
+    self.assertLess(error.max(), 1e-6)
+
+  @parameterized.parameters(1., 30.)
+  def test_panel_that_left_an_error_is_taken_back(self, size):
+    # No length of the next panel removes what a stiff equation makes of it.
+    solve_panel, rtol, calls = volterra._solve_panel, 1e-6, []
+
+    def wrong_once(*args):
+      panel = solve_panel(*args)
+      calls.append(panel)
+      if len(calls) != 6:
+        return panel
+      error = jnp.asarray(u[:, -1:] * size * len(u)**.5 * rtol)
+      return panel._replace(
+          x=panel.x.at[:, -1].add(error),
+          images=panel.images.at[..., 0, -1].add(matrix @ error))
+
+    g, records = np.logspace(-4, 3, 15), []
+    solve, matrix, u = solver(g, 1e3, rtol=rtol, max_step=1., journal=records)
+    with mock.patch.object(volterra, '_solve_panel', wrong_once):
+      solve.extend(3.)
+    right, _, _ = solver(g, 1e3, rtol=rtol, max_step=1.)
+    right.extend(3.)
+    self.assertLen(records, 1 + solve.stats['panels'])
+    self.assertLess(max(solve.errors), rtol)
+    t = np.geomspace(1e-6, 3., 100)
+    np.testing.assert_allclose(solve.integral(matrix, t),
+                               right.integral(matrix, t), rtol=0, atol=rtol)
+    # Those who read the journal take it back too.
+    for kept in (6, 7):
+      resumed, _, _ = solver(g, 1e3, rtol=rtol, max_step=1.,
+                             journal=records[:kept])
+      resumed.extend(3.)
+      np.testing.assert_array_equal(resumed.ends, solve.ends)
+      np.testing.assert_array_equal(resumed.integral(matrix, t),
+                                    solve.integral(matrix, t))
+
+  @parameterized.parameters(0, 3, -2)
+  def test_goes_on_where_another_was_stopped(self, panels):
+    # One matrix gives way to another, so that there are new modes underway.
+    class Turning(Memory):
+      def phi(self, tau, tau_, at_earlier=None):
+        late = (tau / self.tau_max)**2 + 0. * tau_
+        return super().phi(tau, tau_) * np.stack([1. - late, late], -1)
+
+    rng = np.random.default_rng(0)
+    g = np.geomspace(1e-3, 1e3, 40)
+    bases = [np.linalg.qr(rng.normal(size=(40, 40)))[0] for _ in range(2)]
+    factors = jnp.asarray(np.concatenate([u * g @ u.T for u in bases], 1))
+    y = jnp.asarray(rng.normal(size=(40, 1)))
+    make = lambda journal: volterra.VolterraSolver(
+        Turning(), factors, y, 1., rtol=1e-6, journal=journal)
+    records = []
+    whole = make(records)
+    whole.extend(Memory.tau_max)
+    self.assertGreater(whole.stats['eigendecompositions'], 1)
+    stopped = make(records[:panels])
+    self.assertLen(stopped.ends, 1 + len(records[:panels]))
+    stopped.extend(Memory.tau_max)
+    np.testing.assert_array_equal(stopped.ends, whole.ends)
+    self.assertEqual(stopped.errors, whole.errors)
+    t = np.linspace(0., Memory.tau_max, 20)
+    np.testing.assert_array_equal(stopped.solution(t), whole.solution(t))
+
+  def test_settles_at_its_limit(self):
+    g, gamma, rtol = np.array([.1, 3.]), 1e2, 1e-6
+    _, matrix, u = solver(g, gamma, rtol=rtol)
+    limit = jnp.asarray(u @ (1 / (1 + gamma * g)))[:, None]
+    solve, _, _ = solver(g, gamma, rtol=rtol, max_step=1.,
+                         limit=lambda: (limit, matrix), limit_from=.1)
+    solve.extend(50.)
+    self.assertTrue(solve.settled)
+    self.assertLess(solve.ends[-1], 30.)
+    self.assertLess(
+        np.abs(solve.integral(matrix, solve.ends[-1:])[0] -
+               gamma * matrix @ limit).max(), 3 * rtol)
+
+  def test_unsolved_equations_are_no_solution(self):
+    solve_panel = volterra._solve_panel
+
+    def without_preconditioner(*args):
+      args = list(args)
+      args[6] = np.broadcast_to(np.eye(args[6].shape[1]), args[6].shape)
+      return solve_panel(*args)
+
+    with mock.patch.multiple(volterra, _MAX_ITERATIONS=1, _MAX_PANELS=30,
+                             _solve_panel=without_preconditioner):
+      solve, _, _ = solver([1., 1e3], rtol=1e-6)
+      with self.assertRaisesRegex(ArithmeticError, 'rtol'):
+        solve.extend(1.)
+
+  def test_starts_at_the_right_hand_side(self):
+    solve, matrix, _ = solver([1., 2.], rtol=1e-5)
+    solve.extend(1.)
+    np.testing.assert_array_equal(solve.solution(np.zeros(1))[0], solve._y)
+    np.testing.assert_array_equal(solve.integral(matrix, np.zeros(1)), 0.)
+
+
+if __name__ == '__main__':
+  absltest.main()
