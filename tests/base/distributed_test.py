@@ -170,7 +170,8 @@ class DistributedTest(absltest.TestCase):
 class DocumentationTest(absltest.TestCase):
 
   def test_script(self):
-    page = os.path.join(os.path.dirname(__file__), '..', 'docs', 'processes.md')
+    page = os.path.join(os.path.dirname(__file__), '..', '..', 'docs',
+                        'processes.md')
     with open(page, encoding='utf-8') as f:
       script = re.search("<<'END'\n(.*?)END\n", f.read(), re.DOTALL)[1]
     with tempfile.TemporaryDirectory() as folder:

@@ -26,8 +26,8 @@ from neural_tangents import stax as nt_stax
 jax.config.update('jax_enable_x64', True)
 
 # Estimates of `tests/ensemble/make_layer_kernels.py`.
-STORED = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'ensemble',
-                      'layer_kernels.npz')
+STORED = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..',
+                      'ensemble', 'layer_kernels.npz')
 
 
 def setUpModule():

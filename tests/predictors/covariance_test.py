@@ -629,8 +629,8 @@ class EquilibriumTest(parameterized.TestCase):
 
 def load_ensemble(name):
   """A stored ensemble of finite networks, and its infinite counterpart."""
-  path = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'ensemble',
-                      name + '.npz')
+  path = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..',
+                      'ensemble', name + '.npz')
   with np.load(path) as file:
     stored = dict(file)
   layers = []

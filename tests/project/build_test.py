@@ -8,7 +8,7 @@ import pathlib
 
 from absl.testing import absltest
 
-_ROOT = pathlib.Path(__file__).parent.parent
+_ROOT = pathlib.Path(__file__).parents[2]
 _FOLDERS = ('benchmarks', 'examples', 'nt_ndk', 'tests')
 
 
@@ -66,7 +66,7 @@ class BuildTest(absltest.TestCase):
   def test_every_test_is_the_main_file_of_a_target(self):
     mains = [target['main'] for target in self.targets.values()
              if target['main'] in target['srcs']]
-    self.assertContainsSubset(glob(['tests/*_test.py']), mains)
+    self.assertContainsSubset(glob(['tests/**/*_test.py']), mains)
 
   def test_data_exist(self):
     for target in self.targets.values():
@@ -75,7 +75,7 @@ class BuildTest(absltest.TestCase):
 
   def test_imports_are_dependencies(self):
     homes = {pathlib.Path(path).stem: path for path in glob(
-        ['examples/*.py', 'tests/*.py'])}
+        ['examples/*.py', 'tests/**/*.py'])}
     homes['nt_ndk'] = 'nt_ndk/__init__.py'
     for name, target in self.targets.items():
       needed = {homes[module] for path in target['srcs']

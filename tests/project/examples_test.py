@@ -17,10 +17,10 @@ from absl.testing import parameterized
 import numpy as np
 
 sys.path.insert(0, os.path.abspath(
-    os.path.join(os.path.dirname(__file__), '..', 'examples')))
+    os.path.join(os.path.dirname(__file__), '..', '..', 'examples')))
 import datasets  # pylint: disable=g-import-not-at-top,wrong-import-position
 
-_ROOT = os.path.join(os.path.dirname(__file__), '..')
+_ROOT = os.path.join(os.path.dirname(__file__), '..', '..')
 _EXAMPLES = os.path.join(_ROOT, 'examples')
 
 

@@ -9,7 +9,7 @@ from absl.testing import absltest
 import nbclient
 import nbformat
 
-_FOLDER = os.path.join(os.path.dirname(__file__), '..', 'notebooks')
+_FOLDER = os.path.join(os.path.dirname(__file__), '..', '..', 'notebooks')
 
 
 class NotebookTest(absltest.TestCase):
