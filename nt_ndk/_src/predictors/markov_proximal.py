@@ -1,9 +1,9 @@
 # Copyright 2026 The nt_ndk Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Predictors of infinitely wide networks during and after learning."""
+"""The whole learning trajectory, at a given temperature."""
 
 import collections
-from typing import Any, Callable, cast, Optional
+from typing import Any, cast, Optional
 
 import jax
 import jax.numpy as jnp
@@ -17,23 +17,20 @@ from nt_ndk._src.base.typing import Axes
 from nt_ndk._src.base.typing import ComputeCov
 from nt_ndk._src.base.typing import Get
 from nt_ndk._src.base.typing import KernelFn
-from nt_ndk._src.base.typing import PredictFn
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.base.typing import Times
-from nt_ndk._src.kernels.evaluation import length
-from nt_ndk._src.predictors.drift import check_readout
-from nt_ndk._src.predictors.drift import Drift
+from nt_ndk._src.predictors import answers
+from nt_ndk._src.predictors import gradient_flow
+from nt_ndk._src.predictors.documentation import documented
 from nt_ndk._src.predictors.fluctuations import Fluctuations
 from nt_ndk._src.predictors.problem import Problem
 from nt_ndk._src.predictors.stopping import LearningPredictFn
 from nt_ndk._src.predictors.stopping import Phases
 from nt_ndk._src.predictors.trajectory import Trajectory
 
-# Test inputs whose joint covariance is computed if only variances are wanted.
-_BLOCK = 64
-
 
 @in_full_precision
+@documented
 def markov_proximal_mse_ensemble(
     kernel_fn: KernelFn,
     x_train: PyTree,
@@ -90,10 +87,10 @@ def markov_proximal_mse_ensemble(
       `nt_ndk.batch`.
 
     x_train:
-      training inputs, the batch axis first.
+      {x_train}
 
     y_train:
-      training targets, of shape `(n, ..., k)`.
+      {y_train}
 
     temperature:
       :math:`T \geq 0`, variance of the label noise that the posterior assumes.
@@ -104,32 +101,22 @@ def markov_proximal_mse_ensemble(
       :func:`neural_tangents.predict.gradient_descent_mse_ensemble`.
 
     trace_axes:
-      axes of `y_train` along which outputs are independent and identically
-      distributed, so that the kernel lacks them.
+      {trace_axes}
 
     rtol:
-      tolerance of the mean, relative to the root mean square of `y_train`, and
-      of the covariance, relative to the variance without data.
+      {rtol}
 
     progress:
-      whether to show progress bars (needs `tqdm`).
+      {progress}
 
     batch_size:
-      number of samples whose kernels with as many others are computed at a
-      time, on every device, by :obj:`neural_tangents.batch`; any number of
-      samples will do. Bounds the memory of kernel evaluations. 0 is all at
-      once.
+      {batch_size}
 
     store_dir:
-      folder in which kernel matrices and the learning trajectory are kept.
-      Matrices are mapped into memory from there, rather than held in memory,
-      and the same calls in another process go on where this one was stopped.
-      Of any number of problems, each finds its own results. `None` keeps all
-      in memory.
+      {store_dir}
 
     **kernel_fn_train_train_kwargs:
-      keyword arguments passed to `kernel_fn`. Tuples of two arrays belong to
-      the first and to the second inputs.
+      {kernel_fn_train_train_kwargs}
 
   Returns:
     A function `predict_fn(t=None, x_test=None, get=None, compute_cov=False,
@@ -187,9 +174,10 @@ def markov_proximal_mse_ensemble(
       covariance = compute_cov and problem.timed(
           'covariance', lambda: _covariance(
               problem, fluctuations, tau, x_test, compute_cov, mean, **kwargs))
-    return _restore(problem, mean, covariance, t_shape, compute_cov)
+    return answers.restore(problem, mean, covariance, t_shape, compute_cov)
 
   @in_full_precision
+  @documented
   def predict_fn(t: Times = None, x_test: PyTree = None, get: Get = None,
                  compute_cov: ComputeCov = False,
                  **kernel_fn_test_test_kwargs: Any) -> Any:
@@ -203,7 +191,7 @@ def markov_proximal_mse_ensemble(
         `None` (or infinity) is equilibrium.
 
       x_test:
-        test inputs. `None` means the predictor on the training inputs.
+        {x_test}
 
       get:
         `"ndk"`, the learning trajectory at the given temperature; `"ntk"` or
@@ -243,7 +231,7 @@ def markov_proximal_mse_ensemble(
       else:
         if name == 'ndk' and (t is None or np.any(np.isinf(t))):
           problem.check_gradient_flow()
-        out[name] = _gradient_flow(
+        out[name] = gradient_flow.predictions(
             gradient_flow_fn, t, x_test, 'ntk' if name == 'ndk' else name,
             compute_cov, problem, **kernel_fn_test_test_kwargs)
     if isinstance(get, str):
@@ -309,386 +297,6 @@ def markov_proximal_mse_ensemble(
   return out
 
 
-@in_full_precision
-def diffusive_limit_mse_ensemble(
-    kernel_fn: KernelFn,
-    x_train: PyTree,
-    y_train: jax.Array,
-    trace_axes: Axes = (-1,),
-    rtol: float = 1e-5,
-    progress: bool = False,
-    batch_size: int = 0,
-    store_dir: Optional[str] = None,
-    **kernel_fn_train_train_kwargs: Any) -> PredictFn:
-  r"""Predicts the slow, diffusive phase of learning at vanishing temperature.
-
-  As the temperature :math:`T` goes to 0 at fixed diffusion time
-  :math:`\tau = T t`, gradient descent is an impulse at :math:`\tau = 0`, and
-  what follows is one curve for all small temperatures:
-
-  .. math::
-    \mathrm{NDK}(X, \tau; X, 0)\, Q + \int_0^\tau \mathrm{NDK}(X, \tau; X,
-    \tau')\, q(\tau')\, d\tau' = Y, \qquad
-    f(x, \tau) = \mathrm{NDK}(x, \tau; X, 0)\, Q + \int_0^\tau
-    \mathrm{NDK}(x, \tau; X, \tau')\, q(\tau')\, d\tau'.
-
-  It starts at the predictor of the NTK at infinite time, with the training
-  targets learned, and ends at the posterior of the NNGP without noise. The
-  limit is that of :func:`markov_proximal_mse_ensemble` (Avidan, Li and
-  Sompolinsky, arXiv:2309.04522); the equations of the first kind are solved for
-  the rows of the resolvent, mean and covariance together. The deviation at a
-  small temperature is of first order in :math:`T`.
-
-  Args:
-    kernel_fn:
-      kernel function of a network made by :mod:`nt_ndk.stax`.
-
-    x_train:
-      training inputs, the batch axis first, no two of them equal.
-
-    y_train:
-      training targets, of shape `(n, ..., k)`.
-
-    trace_axes:
-      axes of `y_train` along which outputs are independent and identically
-      distributed, so that the kernel lacks them.
-
-    rtol:
-      tolerance of the mean, relative to the root mean square of `y_train`, and
-      of the covariance, relative to the variance without data.
-
-    progress:
-      whether to show progress bars (needs `tqdm`).
-
-    batch_size:
-      number of samples whose kernels with as many others are computed at a
-      time, on every device, by :obj:`neural_tangents.batch`; any number of
-      samples will do. Bounds the memory of kernel evaluations. 0 is all at
-      once.
-
-    store_dir:
-      folder in which kernel matrices and the learning trajectory are kept.
-      Matrices are mapped into memory from there, rather than held in memory,
-      and the same calls in another process go on where this one was stopped.
-      Of any number of problems, each finds its own results. `None` keeps all
-      in memory.
-
-    **kernel_fn_train_train_kwargs:
-      keyword arguments passed to `kernel_fn`. Tuples of two arrays belong to
-      the first and to the second inputs.
-
-  Returns:
-    A function `predict_fn(diffusion_time=None, x_test=None, compute_cov=False,
-    **kernel_fn_test_test_kwargs)`. Its attribute `stats` tells what the last
-    prediction took.
-
-  Raises:
-    TypeError: if an argument is of the wrong kind.
-    ValueError: if an argument is out of range.
-
-  Example:
-    >>> from jax import random
-    >>> import jax.numpy as jnp
-    >>> from nt_ndk import predict, stax
-    >>> #
-    >>> _, _, kernel_fn = stax.serial(
-    >>>     stax.Dense(512, W_init_std=2.), stax.Relu(), stax.Dense(1))
-    >>> x_train = random.normal(random.PRNGKey(0), (20, 10))
-    >>> y_train = jnp.sign(x_train[:, :1])
-    >>> x_test = random.normal(random.PRNGKey(1), (5, 10))
-    >>> #
-    >>> predict_fn = predict.diffusive_limit_mse_ensemble(
-    >>>     kernel_fn, x_train, y_train)
-    >>> # (30, 5, 1) mean and (30, 5) variance.
-    >>> mean, variance = predict_fn(jnp.linspace(0., 8., 30), x_test, 'diag')
-  """
-  problem = Problem(kernel_fn, x_train, y_train, 0., trace_axes, rtol, progress,
-                    batch_size, store_dir, kernel_fn_train_train_kwargs)
-  fluctuations = Fluctuations(problem)
-  gradient_flow_fn = nt_predict.gradient_descent_mse_ensemble(
-      problem.kernel_fn, x_train, problem.y_train,
-      trace_axes=problem.trace_axes, **kernel_fn_train_train_kwargs)
-
-  @in_full_precision
-  def predict_fn(diffusion_time: Times = None, x_test: PyTree = None,
-                 compute_cov: ComputeCov = False,
-                 **kernel_fn_test_test_kwargs: Any) -> Any:
-    """Returns mean (and covariance) of the predictor.
-
-    Args:
-      diffusion_time:
-        a scalar or an array of any shape, temperature times training time. 0
-        means just after gradient descent, `None` is equilibrium.
-
-      x_test:
-        test inputs. `None` means the predictor on the training inputs.
-
-      compute_cov:
-        `True` for the covariance between inputs at each time; `"diag"` for the
-        variance of each input alone.
-
-      **kernel_fn_test_test_kwargs:
-        keyword arguments passed to `kernel_fn`.
-
-    Returns:
-      The mean, of shape `diffusion_time.shape + (n_test, ..., k)`; with
-      `compute_cov`, a `Gaussian(mean, covariance)`.
-
-    Raises:
-      ArithmeticError: if the tolerance is out of reach, or the kernel singular.
-      TypeError: if a keyword argument is unknown.
-      ValueError: if an argument is out of range.
-    """
-    tau = arguments.canonicalize_time(diffusion_time)
-    arguments.check_compute_cov(compute_cov)
-    kwargs = kernel_fn_test_test_kwargs
-    problem.check_question(x_test, kwargs, tau)
-    problem.check_gradient_flow()
-    cov = compute_cov or 'diag'
-    shape = () if tau is None else tau.shape
-    flat = np.full(1, np.inf) if tau is None else tau.ravel()
-    mean, covariance = _allocate(problem, len(flat), x_test, cov)
-    start, late = flat == 0, flat >= fluctuations.end
-    if np.any(start):
-      # Gradient flow at infinite time, in shapes of its own.
-      first = _gradient_flow(gradient_flow_fn, None, x_test, 'ntk', cov,
-                             problem, **kwargs)
-      mean[start] = problem.flatten_mean(first.mean)
-      covariance[start] = problem.flatten_covariance(first.covariance,
-                                                     cov == 'diag')
-    if np.any(late):
-      mean[late], covariance[late] = problem.equilibrium(x_test, cov, **kwargs)
-    between = ~(start | late)
-    if np.any(between):
-      fluctuations.include(x_test, kwargs)
-      kernel_error = problem.kernel_error()
-      mean[between], covariance[between] = problem.timed(
-          'covariance', lambda: fluctuations.predictions(
-              flat[between], x_test, cov, **kwargs))
-      problem.stats.update(
-          estimated_error=fluctuations.error + kernel_error,
-          estimated_covariance_error=fluctuations.error)
-    return _restore(problem, mean, covariance, shape, compute_cov)
-
-  out = cast(PredictFn, predict_fn)
-  out.stats = problem.stats
-  return out
-
-
-@in_full_precision
-def representational_drift_mse_ensemble(
-    kernel_fn: KernelFn,
-    x_train: PyTree,
-    y_train: jax.Array,
-    temperature: float,
-    t_freeze: Optional[float] = None,
-    hidden_learning: bool = False,
-    learning_rate: float = 1.,
-    trace_axes: Axes = (-1,),
-    rtol: float = 1e-5,
-    progress: bool = False,
-    batch_size: int = 0,
-    store_dir: Optional[str] = None,
-    **kernel_fn_train_train_kwargs: Any) -> PredictFn:
-  r"""Predicts what a frozen readout makes of hidden weights that drift.
-
-  An infinite ensemble learns as in :func:`markov_proximal_mse_ensemble` up to
-  time `t_freeze`. Then its readout, the last layer of weights, is frozen, while
-  the hidden weights go on diffusing under noise and regularisation, without (or
-  with) the learning signal. For `t >= t_freeze` the mean predictor is
-
-  .. math::
-    \langle f(x, t) \rangle = \int_0^{t_{freeze}} \mathrm{NDK}'(x, t; X, s)
-    \big(Y - \langle f(X, s) \rangle\big)\, ds,
-
-  with the readout's time in :math:`\mathrm{NDK}'` stopped at `t_freeze`. At
-  equilibrium this is
-
-  .. math::
-    s^2 K^L(t - t_{freeze}; x, X)\, \big(s^2 K^L(0; X, X) + T\big)^{-1} Y
-
-  with :math:`K^L` the two-time kernel of the last hidden layer (Avidan, Li and
-  Sompolinsky, arXiv:2309.04522; the formula for any `t_freeze`, the covariance,
-  and learning hidden weights go past the paper). Hidden weights that have come
-  to equilibrium and keep learning do not change the distribution of predictions
-  at all.
-
-  Args:
-    kernel_fn:
-      kernel function of a network made by :mod:`nt_ndk.stax`, with hidden
-      weights, and one last layer of weights.
-
-    x_train:
-      training inputs, the batch axis first.
-
-    y_train:
-      training targets, of shape `(n, ..., k)`.
-
-    temperature:
-      :math:`T > 0`.
-
-    t_freeze:
-      time at which the readout is frozen, in the units of
-      :func:`neural_tangents.predict.gradient_descent_mse_ensemble`. `None` is
-      equilibrium.
-
-    hidden_learning:
-      whether the hidden weights keep learning after `t_freeze`.
-
-    learning_rate:
-      factor of time.
-
-    trace_axes:
-      axes of `y_train` along which outputs are independent and identically
-      distributed, so that the kernel lacks them.
-
-    rtol:
-      tolerance of the mean, relative to the root mean square of `y_train`, and
-      of the covariance, relative to the variance without data.
-
-    progress:
-      whether to show progress bars (needs `tqdm`).
-
-    batch_size:
-      number of samples whose kernels with as many others are computed at a
-      time, on every device, by :obj:`neural_tangents.batch`; any number of
-      samples will do. Bounds the memory of kernel evaluations. 0 is all at
-      once.
-
-    store_dir:
-      folder in which kernel matrices and the learning trajectory are kept.
-      Matrices are mapped into memory from there, rather than held in memory,
-      and the same calls in another process go on where this one was stopped.
-      Of any number of problems, each finds its own results. `None` keeps all
-      in memory.
-
-    **kernel_fn_train_train_kwargs:
-      keyword arguments passed to `kernel_fn`. Tuples of two arrays belong to
-      the first and to the second inputs.
-
-  Returns:
-    A function `predict_fn(t=None, x_test=None, compute_cov=False,
-    **kernel_fn_test_test_kwargs)`, `t` being the time since `t_freeze`. Its
-    attribute `stats` tells what the last prediction took.
-
-  Raises:
-    TypeError: if an argument is of the wrong kind.
-    ValueError: if an argument is out of range, or the network has no hidden
-      weights or no single last layer of weights.
-
-  Example:
-    >>> from jax import random
-    >>> import jax.numpy as jnp
-    >>> from nt_ndk import predict, stax
-    >>> #
-    >>> _, _, kernel_fn = stax.serial(
-    >>>     stax.Dense(512), stax.Erf(), stax.Dense(1))
-    >>> x_train = random.normal(random.PRNGKey(0), (20, 10))
-    >>> y_train = jnp.sign(x_train[:, :1])
-    >>> x_test = random.normal(random.PRNGKey(1), (5, 10))
-    >>> #
-    >>> predict_fn = predict.representational_drift_mse_ensemble(
-    >>>     kernel_fn, x_train, y_train, temperature=1e-2)
-    >>> # (50, 5, 1) mean predictor, which decays to 0 as `erf` is odd.
-    >>> mean = predict_fn(jnp.linspace(0., 1e4, 50), x_test)
-  """
-  arguments.check_number('temperature', temperature, 0., strict=True)
-  arguments.check_number('learning_rate', learning_rate, 0., strict=True)
-  if t_freeze is not None:
-    arguments.check_number('t_freeze', t_freeze, 0., strict=False)
-  problem = Problem(kernel_fn, x_train, y_train, temperature, trace_axes, rtol,
-                    progress, batch_size, store_dir,
-                    kernel_fn_train_train_kwargs)
-  check_readout(problem)
-  rate = temperature * learning_rate / problem.y_train.size
-  slow = max(problem.ndk.scales.slow, problem.nngp.scales.slow)
-  freeze = np.inf if t_freeze is None else rate * t_freeze
-  settled = freeze >= slow
-  if settled:
-    # A time at which equilibrium has been reached to rounding.
-    freeze = 4 * slow
-  frozen = problem.evaluator.with_keywords(readout_freeze=freeze)
-  drift = Drift(problem, freeze, hidden_learning)
-
-  @in_full_precision
-  def predict_fn(t: Times = None, x_test: PyTree = None,
-                 compute_cov: ComputeCov = False,
-                 **kernel_fn_test_test_kwargs: Any) -> Any:
-    """Returns mean (and covariance) of the predictor at times after `t_freeze`.
-
-    Args:
-      t:
-        a scalar or an array of any shape, times since `t_freeze`. `None` is
-        infinity.
-
-      x_test:
-        test inputs. `None` means the predictor on the training inputs.
-
-      compute_cov:
-        `True` for the covariance between inputs at each time; `"diag"` for the
-        variance of each input alone.
-
-      **kernel_fn_test_test_kwargs:
-        keyword arguments passed to `kernel_fn`.
-
-    Returns:
-      The mean, of shape `t.shape + (n_test, ..., k)`; with `compute_cov`, a
-      `Gaussian(mean, covariance)`.
-
-    Raises:
-      ArithmeticError: if the tolerance is out of reach.
-      TypeError: if a keyword argument is unknown.
-      ValueError: if an argument is out of range.
-    """
-    t = arguments.canonicalize_time(t)
-    arguments.check_compute_cov(compute_cov)
-    kwargs = kernel_fn_test_test_kwargs
-    problem.check_question(x_test, kwargs, t)
-    cov = compute_cov or 'diag'
-    shape = () if t is None else t.shape
-    lag = np.full(1, np.inf) if t is None else rate * t.ravel()
-    lag = np.minimum(lag, 4 * slow)  # Nothing changes after that.
-    mean, covariance = _allocate(problem, len(lag), x_test, cov)
-    if not len(lag):
-      pass
-    elif settled and hidden_learning:
-      mean[:], covariance[:] = problem.equilibrium(x_test, cov, **kwargs)
-    elif settled:
-      for i, d in enumerate(lag):
-        mean[i], covariance[i] = problem.posterior(
-            frozen, freeze + d, freeze, x_test, cov, **kwargs)
-    else:
-      mean[:], covariance[:] = problem.timed(
-          'covariance', lambda: drift.predictions(lag, x_test, cov, **kwargs))
-      problem.stats.update(
-          estimated_error=drift.error + drift.kernel_error,
-          estimated_covariance_error=drift.error)
-    return _restore(problem, mean, covariance, shape, compute_cov)
-
-  out = cast(PredictFn, predict_fn)
-  out.stats = problem.stats
-  return out
-
-
-def _allocate(problem: Problem, times: int, x_test: PyTree,
-              compute_cov: ComputeCov) -> tuple[np.ndarray, np.ndarray]:
-  """Room for means `[T, m, k]` and covariances `[T, m, m]` or `[T, m]`."""
-  m = problem.rows(x_test)
-  return (np.empty((times, m, problem.y.shape[1])),
-          np.empty((times, m) if compute_cov == 'diag' else (times, m, m)))
-
-
-def _restore(problem: Problem, mean: Any, covariance: Any,
-             t_shape: tuple[int, ...], compute_cov: ComputeCov) -> Any:
-  """Predictions in the shapes of users, and a warning if they are not good."""
-  problem.warn(problem.stats['estimated_error'])
-  mean = problem.restore_mean(jnp.asarray(mean, problem.dtype), t_shape)
-  if not compute_cov:
-    return mean
-  return nt_predict.Gaussian(mean, problem.restore_covariance(
-      jnp.asarray(covariance, problem.dtype), t_shape, compute_cov == 'diag'))
-
-
 def _covariance(problem: Problem, fluctuations: Fluctuations, tau: np.ndarray,
                 x_test: PyTree, compute_cov: ComputeCov, mean: jax.Array,
                 **kwargs: Any) -> np.ndarray:
@@ -708,53 +316,3 @@ def _covariance(problem: Problem, fluctuations: Fluctuations, tau: np.ndarray,
     stats['estimated_error'] = max(stats['estimated_error'],
                                    fluctuations.mean_difference)
   return out
-
-
-def _gradient_flow(predict_fn: Callable[..., Any], t: Optional[np.ndarray],
-                   x_test: PyTree, get: str, compute_cov: ComputeCov,
-                   problem: Problem, **kwargs: Any) -> Any:
-  """What Neural Tangents knows, and its variance in blocks of test inputs."""
-  if t is None and get == 'ntk' and not compute_cov:
-    # Neural Tangents keeps what it finds for infinite time, and would miss the
-    # NNGP if it is later asked for the covariance.
-    return _finite(predict_fn(t=t, x_test=x_test, get=('nngp', 'ntk'),
-                              **kwargs).ntk)
-  if compute_cov != 'diag':
-    return _finite(predict_fn(t=t, x_test=x_test, get=get,
-                              compute_cov=compute_cov, **kwargs))
-  x = problem.x_train if x_test is None else x_test
-
-  def part(start: int) -> Any:
-    take = lambda tree: jax.tree_util.tree_map(
-        lambda a: a[start:start + _BLOCK], tree)
-    here = {k: take(v) if isinstance(v, tuple) else v
-            for k, v in kwargs.items()}
-    return predict_fn(t=t, x_test=take(x), get=get, compute_cov=True, **here)
-
-  parts = [part(start) for start in range(0, length(x), _BLOCK)]
-  t_shape = np.shape(t) if t is not None else ()
-  diagonal = [_diagonal(part.covariance, len(t_shape)) for part in parts]
-  axis = len(t_shape)
-  return _finite(nt_predict.Gaussian(
-      jnp.concatenate([part.mean for part in parts], axis),
-      jnp.concatenate(diagonal, axis)))
-
-
-def _finite(prediction: PyTree) -> PyTree:
-  """Raises if there are NaNs."""
-  if not all(bool(jnp.all(jnp.isfinite(a)))
-             for a in jax.tree_util.tree_leaves(prediction)):
-    raise ArithmeticError(
-        'Gradient flow without noise gives no finite prediction: the kernel of '
-        'the training inputs is singular. Leave out duplicated inputs, take a '
-        'finite time, or use `get="ndk"` with a temperature.')
-  return prediction
-
-
-def _diagonal(covariance: jax.Array, start: int) -> jax.Array:
-  """`[..., n, n, a, a, ...]` to `[..., n, a, ...]`."""
-  while covariance.ndim > start:
-    covariance = jnp.diagonal(covariance, axis1=start, axis2=start + 1)
-    covariance = jnp.moveaxis(covariance, -1, start)
-    start += 1
-  return covariance

@@ -1,0 +1,68 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""Gradient flow without noise: what Neural Tangents predicts."""
+
+from typing import Any, Callable, Optional
+
+import jax
+import jax.numpy as jnp
+from neural_tangents import predict as nt_predict
+import numpy as np
+
+from nt_ndk._src.base.typing import ComputeCov
+from nt_ndk._src.base.typing import PyTree
+from nt_ndk._src.kernels.evaluation import length
+from nt_ndk._src.predictors.problem import Problem
+
+# Test inputs whose joint covariance is computed if only variances are wanted.
+_BLOCK = 64
+
+
+def predictions(predict_fn: Callable[..., Any], t: Optional[np.ndarray],
+                x_test: PyTree, get: str, compute_cov: ComputeCov,
+                problem: Problem, **kwargs: Any) -> Any:
+  """What Neural Tangents knows, and its variance in blocks of test inputs."""
+  if t is None and get == 'ntk' and not compute_cov:
+    # Neural Tangents keeps what it finds for infinite time, and would miss the
+    # NNGP if it is later asked for the covariance.
+    return _finite(predict_fn(t=t, x_test=x_test, get=('nngp', 'ntk'),
+                              **kwargs).ntk)
+  if compute_cov != 'diag':
+    return _finite(predict_fn(t=t, x_test=x_test, get=get,
+                              compute_cov=compute_cov, **kwargs))
+  x = problem.x_train if x_test is None else x_test
+
+  def part(start: int) -> Any:
+    take = lambda tree: jax.tree_util.tree_map(
+        lambda a: a[start:start + _BLOCK], tree)
+    here = {k: take(v) if isinstance(v, tuple) else v
+            for k, v in kwargs.items()}
+    return predict_fn(t=t, x_test=take(x), get=get, compute_cov=True, **here)
+
+  parts = [part(start) for start in range(0, length(x), _BLOCK)]
+  t_shape = np.shape(t) if t is not None else ()
+  diagonal = [_diagonal(part.covariance, len(t_shape)) for part in parts]
+  axis = len(t_shape)
+  return _finite(nt_predict.Gaussian(
+      jnp.concatenate([part.mean for part in parts], axis),
+      jnp.concatenate(diagonal, axis)))
+
+
+def _finite(prediction: PyTree) -> PyTree:
+  """Raises if there are NaNs."""
+  if not all(bool(jnp.all(jnp.isfinite(a)))
+             for a in jax.tree_util.tree_leaves(prediction)):
+    raise ArithmeticError(
+        'Gradient flow without noise gives no finite prediction: the kernel of '
+        'the training inputs is singular. Leave out duplicated inputs, take a '
+        'finite time, or use `get="ndk"` with a temperature.')
+  return prediction
+
+
+def _diagonal(covariance: jax.Array, start: int) -> jax.Array:
+  """`[..., n, n, a, a, ...]` to `[..., n, a, ...]`."""
+  while covariance.ndim > start:
+    covariance = jnp.diagonal(covariance, axis1=start, axis2=start + 1)
+    covariance = jnp.moveaxis(covariance, -1, start)
+    start += 1
+  return covariance
