@@ -38,12 +38,12 @@ class Memory:
     return (np.exp(-lag) * (1 - self.cusp * np.sqrt(lag)))[..., None]
 
 
-def solver(g, gamma=1., cusp=0., **kwargs):
+def solver(g, gamma=1., cusp=0., columns=1, **kwargs):
   """A problem in a random basis: `G = U diag(g) U^T`, the solution is `U f`."""
   g = np.asarray(g, float)
   u = np.linalg.qr(np.random.default_rng(0).normal(size=(len(g),) * 2))[0]
   matrix = jnp.asarray(u * g @ u.T)
-  y = jnp.asarray(u @ np.ones((len(g), 1)))
+  y = jnp.asarray(u @ np.ones((len(g), columns)))
   return volterra.VolterraSolver(
       Memory(cusp), matrix, y, gamma, **kwargs), matrix, u
 
@@ -79,7 +79,7 @@ class VolterraTest(parameterized.TestCase):
     solve.extend(20.)
     points = 1 + len(solve._points)
     values = np.asarray(solve._rho[:points, :, 0])
-    images = np.asarray(solve._images[:, 0, 0, :points]).T
+    images = np.asarray(solve._images[:points, 0, :, 0])
     size = g.max() * np.abs(values).max(1)[:, None]
     np.testing.assert_array_less(np.abs(images - values @ matrix) / size, 1e-14)
 
@@ -175,21 +175,20 @@ class VolterraTest(parameterized.TestCase):
   @parameterized.parameters(1., 30.)
   def test_panel_that_left_an_error_is_taken_back(self, size):
     # No length of the next panel removes what a stiff equation makes of it.
-    solve_panel, rtol, calls = volterra._solve_panel, 1e-6, []
+    right_panel, rtol, calls = volterra.VolterraSolver._solve, 1e-6, []
 
     def wrong_once(*args):
-      panel = solve_panel(*args)
+      panel = right_panel(*args)
       calls.append(panel)
-      if len(calls) != 6:
-        return panel
-      error = jnp.asarray(u[:, -1:] * size * len(u)**.5 * rtol)
-      return panel._replace(
-          x=panel.x.at[:, -1].add(error),
-          images=panel.images.at[..., 0, -1].add(matrix @ error))
+      if len(calls) == 6:
+        error = u[:, -1:] * size * len(u)**.5 * rtol
+        panel.x[-1] += error
+        panel.images[-1, 0] += matrix @ error
+      return panel
 
     g, records = np.logspace(-4, 3, 15), []
     solve, matrix, u = solver(g, 1e3, rtol=rtol, max_step=1., journal=records)
-    with mock.patch.object(volterra, '_solve_panel', wrong_once):
+    with mock.patch.object(volterra.VolterraSolver, '_solve', wrong_once):
       solve.extend(3.)
     right, _, _ = solver(g, 1e3, rtol=rtol, max_step=1.)
     right.extend(3.)
@@ -248,18 +247,27 @@ class VolterraTest(parameterized.TestCase):
                gamma * matrix @ limit).max(), 3 * rtol)
 
   def test_unsolved_equations_are_no_solution(self):
-    solve_panel = volterra._solve_panel
-
-    def without_preconditioner(*args):
-      args = list(args)
-      args[6] = np.broadcast_to(np.eye(args[6].shape[1]), args[6].shape)
-      return solve_panel(*args)
-
+    without_preconditioner = lambda residual, evecs, inverse: residual
     with mock.patch.multiple(volterra, _MAX_ITERATIONS=1, _MAX_PANELS=30,
-                             _solve_panel=without_preconditioner):
+                             _precondition=without_preconditioner):
       solve, _, _ = solver([1., 1e3], rtol=1e-6)
       with self.assertRaisesRegex(ArithmeticError, 'rtol'):
         solve.extend(1.)
+
+  @parameterized.parameters(1, 3)
+  def test_numpy_and_jax_do_the_same(self, columns):
+    # Small problems run in NumPy, large ones and those on accelerators in JAX.
+    g, gamma, t = np.geomspace(1e-3, 1e3, 30), 1e2, np.geomspace(1e-6, 3., 40)
+    found = []
+    for small in (True, False):
+      with mock.patch.object(volterra, 'is_small', lambda _, s=small: s):
+        solve, matrix, u = solver(g, gamma, rtol=1e-7, max_step=1.,
+                                  columns=columns)
+        solve.extend(3.)
+        found.append((solve.integral(matrix, t), solve.solution(t)))
+        self.assertEqual(isinstance(solve._rho, np.ndarray), small)
+    for one, other in zip(*found):
+      np.testing.assert_allclose(one, other, rtol=0, atol=1e-8 * np.max(one))
 
   def test_starts_at_the_right_hand_side(self):
     solve, matrix, _ = solver([1., 2.], rtol=1e-5)

@@ -33,13 +33,18 @@ across its kink, and their coupling on the coarse grid.
 
 import copy
 import functools
-from typing import Any, Callable, NamedTuple, Optional, Protocol, Union
+from typing import Any, Callable, NamedTuple, Optional, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
+from nt_ndk._src.base.arrays import is_small
+from nt_ndk._src.base.arrays import Matrices
+from nt_ndk._src.base.arrays import numpy_of
+from nt_ndk._src.base.arrays import on_either
+from nt_ndk._src.base.arrays import on_host
 from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import Numbers
 from nt_ndk._src.dynamics import quadrature
@@ -54,8 +59,6 @@ _REFERENCE_SIZE = 24  # Points that show which combinations of matrices matter.
 _MAX_ITERATIONS = 100
 # Bytes that one block of vectors on the coarse grid may take.
 _BLOCK_BYTES = 2**25
-
-Matrices = Union[np.ndarray, jax.Array]
 
 
 class TimeKernel(Protocol):
@@ -295,37 +298,43 @@ class Basis(NamedTuple):
     return out.reshape(vectors.shape)
 
 
-@jax.jit
+@on_either
 def _equal_time_eigenvectors(factors, phi):
   n = len(factors)
-  matrix = jnp.einsum('nrm,r->nm', factors.reshape((n, -1, n)), phi)
-  return jnp.linalg.eigh((matrix + matrix.T) / 2)[1]
+  np_ = numpy_of(factors)
+  matrix = np_.einsum('nrm,r->nm', factors.reshape((n, -1, n)), phi)
+  return np_.linalg.eigh((matrix + matrix.T) / 2)[1]
 
 
-@jax.jit
-def _rotate(factors, evecs):
+@on_either
+def _rotate(evecs, factors):
   """`V^T K_r V`, `[R, n, n]` without diagonals, and the diagonals `[R, n]`."""
-  n = len(evecs)
+  n, np_ = len(evecs), numpy_of(evecs)
 
   def one(matrix):
     out = evecs.T @ matrix @ evecs
-    diagonal = jnp.diagonal(out)
-    return out - jnp.diag(diagonal), diagonal
+    diagonal = np_.diagonal(out)
+    return out - np_.diag(diagonal), diagonal
 
-  return jax.lax.map(one, jnp.moveaxis(factors.reshape((n, -1, n)), 1, 0))
+  matrices = np_.moveaxis(factors.reshape((n, -1, n)), 1, 0)
+  if np_ is np:
+    rotated, diagonals = zip(*map(one, matrices))
+    return np.stack(rotated), np.stack(diagonals)
+  return jax.lax.map(one, matrices)
 
 
-@jax.jit
+@on_either
 def _is_symmetric(matrices, diagonals):
-  skew = jnp.max(jnp.abs(matrices - jnp.swapaxes(matrices, 1, 2)))
-  eps = jnp.finfo(matrices.dtype).eps
-  return skew <= 1e4 * eps * jnp.max(diagonals)
+  np_ = numpy_of(matrices)
+  skew = np_.max(np_.abs(matrices - np_.swapaxes(matrices, 1, 2)))
+  eps = np_.finfo(matrices.dtype).eps
+  return skew <= 1e4 * eps * np_.max(diagonals)
 
 
-@functools.partial(jax.jit, static_argnames='dtype')
+@functools.partial(on_either, static_argnames='dtype')
 def _side_by_side(matrices, dtype):
   """`K_r[i, j]` to `[j, i * R]`: row vectors times matrices."""
-  out = jnp.transpose(matrices, (2, 1, 0)).reshape((matrices.shape[1], -1))
+  out = matrices.transpose((2, 1, 0)).reshape((matrices.shape[1], -1))
   return out.astype(dtype)
 
 
@@ -340,25 +349,26 @@ def make_basis(ndk: LowRankKernel, nngp: LowRankKernel, tau: float,
     dtype: of matrices. In the basis of modes rounding errors of each number
       are as small as it is, so that single precision does for most.
   """
-  phi = jnp.asarray(ndk.time.phi(tau, tau), ndk.factors.dtype)
-  evecs = to_host(_equal_time_eigenvectors(ndk.factors, phi))
-  K, K_diagonal = _rotate(ndk.factors, evecs)
-  C, C_diagonal = _rotate(nngp.factors, evecs)
+  of_kind = np.asarray if is_small(ndk.factors) else jnp.asarray
+  phi = np.asarray(ndk.time.phi(tau, tau), ndk.factors.dtype)
+  evecs = _equal_time_eigenvectors(of_kind(ndk.factors), phi)
+  K, K_diagonal = _rotate(evecs, of_kind(ndk.factors))
+  C, C_diagonal = _rotate(evecs, of_kind(nngp.factors))
   symmetric = bool(to_host(_is_symmetric(C, C_diagonal)))
   if not symmetric:
-    C = jnp.concatenate([C, jnp.swapaxes(C, 1, 2)])
+    C = numpy_of(C).concatenate([C, C.swapaxes(1, 2)])
   K, C = (_place(_side_by_side(matrices, dtype), ndk.factors)
           for matrices in (K, C))
   K_diagonal, C_diagonal = (np.asarray(to_host(d), float).T
                             for d in (K_diagonal, C_diagonal))
-  return Basis(evecs, K, K_diagonal, C, C_diagonal, symmetric)
+  return Basis(to_host(evecs), K, K_diagonal, C, C_diagonal, symmetric)
 
 
-@jax.jit
+@on_either
 def _largest_coupling(matrices, phi, size):
   n = len(matrices)
   out = matrices.reshape((n, n, -1)) @ phi
-  return jnp.max(jnp.abs(out) / size[:, None] / size)
+  return abs(out / size[:, None] / size).max()
 
 
 def coupling(basis: Basis, ndk: LowRankKernel, tau: float,
@@ -373,20 +383,14 @@ def coupling(basis: Basis, ndk: LowRankKernel, tau: float,
   size = np.sqrt(np.maximum(strength, 1e-16 * np.max(strength)))
   dtype = basis.ndk.dtype
   return float(to_host(_largest_coupling(
-      basis.ndk, jnp.asarray(phi, dtype), jnp.asarray(size, dtype))))
+      basis.ndk, phi.astype(dtype), size.astype(dtype))))
 
 
 # Matrices stay on an accelerator, or on several devices. On one CPU they are
 # arrays of NumPy, which compiles nothing for each new number of times.
 
 
-def on_host(matrices: jax.Array) -> bool:
-  """Whether what is made of some matrices is in arrays of NumPy."""
-  return (len(matrices.sharding.device_set) == 1 and
-          jax.default_backend() == 'cpu')
-
-
-def _place(matrices: jax.Array, like: jax.Array) -> Matrices:
+def _place(matrices: Matrices, like: Matrices) -> Matrices:
   if on_host(like):
     return np.asarray(matrices)
   return jax.device_put(matrices, like.sharding)

@@ -37,7 +37,12 @@ from typing import Any, Callable, Iterator, NamedTuple, Optional, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 
+from nt_ndk._src.base.arrays import is_small
+from nt_ndk._src.base.arrays import Matrices
+from nt_ndk._src.base.arrays import numpy_of
+from nt_ndk._src.base.arrays import on_either
 from nt_ndk._src.base.devices import in_one_thread
 from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import Numbers
@@ -100,9 +105,9 @@ class Record(NamedTuple):
 
   Attributes:
     points: `[s]`, times.
-    weights: `[R, s, points so far]`, of past points and its own.
-    x: `[n, s, k]`, solution.
-    images: `[n, k, R, s]`, what the :math:`K_r` make of it.
+    weights: `[s, points so far, R]`, of past points and its own.
+    x: `[s, n, k]`, solution.
+    images: `[s, R, n, k]`, what the :math:`K_r` make of it.
     error: estimated error, relative to the size of `y`.
     limit_error: distance from the limit, in the same units.
     step: length of the next panel.
@@ -111,8 +116,8 @@ class Record(NamedTuple):
   """
   points: np.ndarray
   weights: np.ndarray
-  x: jax.Array
-  images: jax.Array
+  x: Matrices
+  images: Matrices
   error: float
   limit_error: float
   step: float
@@ -120,30 +125,81 @@ class Record(NamedTuple):
   precise: bool
 
 
+# Functions of arrays are those of NumPy for small problems on one CPU, where
+# nothing is compiled, and of JAX for all others. Arrays of one kind have points
+# first: values `[points, n, k]`, and what the `K_r` make of them, images,
+# `[points, R, n, k]`.
+
+
 def _rms(x):
   """Root mean square over samples and outputs, the largest over points."""
-  return jnp.sqrt(jnp.max(jnp.mean(x**2, (0, 2))))
+  return numpy_of(x).sqrt((x**2).mean((1, 2)).max())
 
 
-def _images(factors, x):
-  """`K_r x`, `[m, k, R, s]`; factors `[m, R * n]`, x `[n, s, k]`."""
-  out = factors.reshape((-1, len(x))) @ x.reshape((len(x), -1))
-  return jnp.moveaxis(out.reshape((len(factors), -1) + x.shape[1:]), -1, 1)
+@on_either
+def _images(x, factors):
+  """`K_r x`, `[s, R, m, k]`; factors `[m, R * n]`, x `[s, n, k]`."""
+  s, n, k = x.shape
+  out = factors.reshape((-1, n)) @ x.transpose((1, 0, 2)).reshape((n, -1))
+  return out.reshape((len(factors), -1, s, k)).transpose((2, 1, 0, 3))
 
 
-def _weigh(weights, images):
-  """Sums over matrices and points, `[m, i, k]`; weights `[R, i, j]`."""
-  weights = jnp.moveaxis(weights, 1, -1).reshape((-1, weights.shape[1]))
-  out = images.reshape((-1, len(weights))) @ weights
-  return jnp.moveaxis(out.reshape(images.shape[:2] + (-1,)), 1, -1)
+@on_either
+def _weigh(images, weights):
+  """Sums over points and matrices, `[i, m, k]`; weights `[i, points, R]`."""
+  out = (weights.reshape((len(weights), -1)) @
+         images.reshape((weights[0].size, -1)))
+  return out.reshape((len(weights),) + images.shape[2:])
 
 
-@functools.partial(jax.jit, static_argnames='room')
-def _start(factors, y, room):
-  """Values, and images of these, at time 0 and room for as many in all."""
-  rho = jnp.zeros((room,) + y.shape, y.dtype).at[0].set(y)
-  images = _images(factors, y[:, None])
-  return rho, jnp.pad(images, ((0, 0), (0, 0), (0, 0), (0, room - 1)))
+@on_either
+def _multiply(x, matrix):
+  """`matrix @ x` at all points `[s, n, k]`, in the precision of the matrix."""
+  s, n, k = x.shape
+  flat = x.transpose((1, 0, 2)).reshape((n, -1)).astype(matrix.dtype)
+  return (matrix @ flat).astype(x.dtype).reshape((n, s, k)).transpose((1, 0, 2))
+
+
+@on_either
+def _precondition(residual, evecs, inverse):
+  """Solves the equations of modes; inverse `[n, s, s]`."""
+  z = _multiply(residual, evecs.T)
+  return _multiply(numpy_of(z).einsum('nij,jnk->ink', inverse, z), evecs)
+
+
+@on_either
+def _equations(x, x_images, inner):
+  """What the equations of a panel make of its values."""
+  return x + _weigh(x_images, inner)
+
+
+@on_either
+def _residual(x, x_images, right, inner):
+  """What is left of the equations."""
+  return right - _equations(x, x_images, inner)
+
+
+@on_either
+def _orthogonalize(z, z_images, q, z_, z_images_, q_):
+  """Takes what is along one direction out of another."""
+  overlap = (q_ * q).sum()
+  return z - overlap * z_, z_images - overlap * z_images_, q - overlap * q_
+
+
+@on_either
+def _step(x, x_images, residual, z, z_images, q):
+  """One along a direction that lowers the residual most; the direction too."""
+  norm = numpy_of(q).sqrt((q * q).sum())
+  z, z_images, q = z / norm, z_images / norm, q / norm
+  size = (q * residual).sum()
+  return (x + size * z, x_images + size * z_images, residual - size * q,
+          (z, z_images, q))
+
+
+@on_either
+def _left(residual, z):
+  """Sizes of a residual and of its correction."""
+  return numpy_of(z).stack([_rms(residual), _rms(z)])
 
 
 class _Modes(NamedTuple):
@@ -155,185 +211,133 @@ class _Modes(NamedTuple):
       leading ones and some of the others, relative to whose eigenvalues they
       are interpolated for the rest.
   """
-  evecs: jax.Array
+  evecs: Matrices
   diagonals: np.ndarray
 
 
-@functools.partial(jax.jit, static_argnames='dtype')
+@functools.partial(on_either, static_argnames='dtype')
 def _decompose(factors, phi, dtype):
+  np_ = numpy_of(factors)
   n = len(factors)
   matrices = factors.reshape((n, -1, n))
   mean = sum(p * matrices[:, r] for r, p in enumerate(phi))
   mean = (mean + mean.T) / 2
-  evals, evecs = jnp.linalg.eigh(mean.astype(dtype))
+  evals, evecs = np_.linalg.eigh(mean.astype(dtype))
   some = n - np.unique(np.geomspace(1, n, _PROBES).astype(int))[::-1]
   probes = evecs[:, some].astype(mean.dtype)
-  diagonals = jnp.einsum('ni,nri->ri', probes,
-                         _images(factors, probes[..., None])[:, 0])
-  info = jnp.finfo(dtype)
-  evals = jnp.maximum(evals, info.eps * evals[-1] + info.tiny)
-  relative = jax.vmap(lambda d: jnp.interp(jnp.arange(n), some, d))(
-      diagonals / evals[some])
-  return evecs, relative * evals
+  diagonals = np_.einsum('ni,irn->ri', probes,
+                         _images(probes.T[..., None], factors)[..., 0])
+  return evals, evecs, diagonals
+
+
+def _extend_diagonals(evals: np.ndarray, diagonals: np.ndarray) -> np.ndarray:
+  """Diagonals `[R, n]` of all modes from those of some."""
+  n = len(evals)
+  some = n - np.unique(np.geomspace(1, n, _PROBES).astype(int))[::-1]
+  info = np.finfo(evals.dtype)
+  evals = np.maximum(evals, info.eps * evals[-1] + info.tiny).astype(float)
+  relative = [np.interp(np.arange(n), some, d)
+              for d in diagonals / evals[some]]
+  return np.array(relative) * evals
 
 
 class _Panel(NamedTuple):
   """Solution of the equations of a panel.
 
   Attributes:
-    x: `[n, s, k]`, values at the points.
-    images: `[n, k, R, s]`, of these.
+    x: `[s, n, k]`, values at the points.
+    images: `[s, R, n, k]`, of these.
     iterations: that it took.
     left: size of what is left of the equations.
     jump: difference from the solution at the beginning, or what that integrates
       to, if that is larger.
   """
-  x: jax.Array
-  images: jax.Array
-  iterations: jax.Array
-  left: jax.Array
-  jump: jax.Array
+  x: Matrices
+  images: Matrices
+  iterations: int
+  left: float
+  jump: float
 
 
-def _guess(right, inner, rho, images):
-  """Combination of earlier values that solves the equations of samples best.
+@on_either
+def _guess_products(rho, images, right, inner):
+  """Scalar products of what earlier values make of the equations of samples.
 
   Args:
-    right: `[n, s, k]`, right-hand side.
-    inner: `[R, s, s]`, weights of the points of the panel.
     rho: `[g, n, k]`, earlier values.
-    images: `[n, k, R, g]`, of these.
+    images: `[g, R, n, k]`, of these.
+    right: `[s, n, k]`, right-hand side.
+    inner: `[s, s, R]`, weights of the points of the panel.
 
   Returns:
-    `[g, s]`.
+    `[g * s + 1, g * s + 1]`, the last ones those with the right-hand side.
   """
-  points, stages = len(rho), right.shape[1]
-  columns = jnp.einsum('rij,nkrg->nikgj', inner, images)
-  columns += jnp.einsum('gnk,ij->nikgj', rho, jnp.eye(stages, dtype=rho.dtype))
-  columns = jnp.concatenate([columns.reshape((right.size, points * stages)),
-                             right.reshape((-1, 1))], 1)
-  products = columns.T @ columns
-  size = jnp.sqrt(jnp.diagonal(products))
-  size = jnp.where(size > 0, size, 1.)
-  products /= size[:, None] * size
+  np_ = numpy_of(rho)
+  points, stages = len(rho), len(right)
+  some = slice(None, None, -(-rho.shape[1] // _GUESS_FROM))
+  rho, images, right = rho[:, some], images[:, :, some], right[:, some]
+  columns = np_.einsum('ijr,grnk->gjink', inner, images)
+  columns += np_.einsum('gnk,ij->gjink', rho, np.eye(stages, dtype=rho.dtype))
+  columns = np_.concatenate([columns.reshape((points * stages, -1)),
+                             right.reshape((1, -1))])
+  return columns @ columns.T
+
+
+def _guess(products: np.ndarray, points: int, dtype: Any) -> np.ndarray:
+  """Combination `[s, g]` of earlier values that solves the equations best."""
+  size = np.sqrt(np.diagonal(products))
+  size = np.where(size > 0, size, 1.)
+  products = products / (size[:, None] * size)
   # Values are nearly dependent: coefficients must not be large.
-  little = jnp.finfo(products.dtype).eps**.5 * jnp.eye(len(products) - 1)
-  out = jax.scipy.linalg.solve(
-      products[:-1, :-1] + little.astype(products.dtype), products[:-1, -1],
-      assume_a='pos')
-  return (size[-1] * out / size[:-1]).reshape((points, stages))
+  little = np.finfo(dtype).eps**.5 * np.eye(len(products) - 1)
+  out = scipy.linalg.solve(products[:-1, :-1] + little, products[:-1, -1],
+                           assume_a='pos', check_finite=False)
+  return (size[-1] * out / size[:-1]).reshape((points, -1)).T
 
 
-@functools.partial(jax.jit, static_argnames='max_iterations')
-def _solve_panel(factors, y, rho, images, count, past, inner, evecs, inverse,
-                 at_start, smoothing, tol, max_iterations):
-  """Solves the equations of a panel by conjugate residuals.
+@on_either
+def _combine(rho, guess):
+  """Combinations `[s, ...]` of values or images, `guess` `[s, g]`."""
+  return (guess @ rho.reshape((len(rho), -1))).reshape(
+      (len(guess),) + rho.shape[1:])
 
-  Args:
-    factors: `[n, R * n]`.
-    y: `[n, k]`.
-    rho: `[points, n, k]`, values at time 0 and at all earlier points.
-    images: `[n, k, R, points]`, of these.
-    count: number of points, without the room for more.
-    past: `[R, s, points]`, weights of these.
-    inner: `[R, s, s]`, weights of the points of the panel.
-    evecs: `[n, n]`, modes of the preconditioner, in columns.
-    inverse: `[n, s, s]`, of what the equations are for each mode.
-    at_start: `[s]`, polynomials at the beginning.
-    smoothing: fraction of a jump at the beginning that lasts over the panel.
-    tol: absolute tolerance.
-    max_iterations: of conjugate residuals.
 
-  Returns:
-    A `_Panel`.
-  """
-  product = lambda matrix, x: (
-      matrix @ x.reshape((len(x), -1)).astype(matrix.dtype)).reshape(
-          x.shape).astype(x.dtype)
-
-  def precondition(residual):
-    z = product(evecs.T, residual)
-    return product(evecs, jnp.sum(inverse[..., None] * z[:, None], 2))
-
-  def unsolved(state):
-    i, (*_, residual), z, _ = state
-    return (i < max_iterations) & (jnp.maximum(_rms(z), _rms(residual)) > tol)
-
-  def iterate(state):
-    i, (x, x_images, residual), z, directions = state
-    z_images = _images(factors, z)
-
-    def orthogonalize(j, new):
-      old = tuple(a[j] for a in directions)
-      overlap = jnp.vdot(old[-1], new[-1])
-      return tuple(a - overlap * b for a, b in zip(new, old))
-
-    new = jax.lax.fori_loop(0, jnp.minimum(i, _MAX_DIRECTIONS), orthogonalize,
-                            (z, z_images, z + _weigh(inner, z_images)))
-    norm = jnp.linalg.norm(new[-1])
-    new = tuple(a / norm for a in new)
-    size = jnp.vdot(new[-1], residual)
-    residual = residual - size * new[-1]
-    directions = tuple(a.at[i % _MAX_DIRECTIONS].set(b)
-                       for a, b in zip(directions, new))
-    return (i + 1, (x + size * new[0], x_images + size * new[1], residual),
-            precondition(residual), directions)
-
-  right = y[:, None] - _weigh(past, images)
-  points = min(len(at_start) + 1, len(rho))
-  start = jnp.maximum(count - points, 0)
-  rho_ = jax.lax.dynamic_slice_in_dim(rho, start, points)
-  images_ = jax.lax.dynamic_slice_in_dim(images, start, points, 3)
-  some = slice(None, None, -(-len(y) // _GUESS_FROM))
-  guess = _guess(right[some], inner, rho_[:, some], images_[some])
-  x = jnp.einsum('gi,gnk->nik', guess, rho_)
-  # A first correction costs no product, by the images of the combination. These
-  # are no more than a guess: they would add up rounding errors from panel to
-  # panel.
-  x += precondition(right - x - _weigh(inner, images_ @ guess))
-  x_images = _images(factors, x)
-  residual = right - x - _weigh(inner, x_images)
-  none = tuple(jnp.zeros((_MAX_DIRECTIONS,) + a.shape, a.dtype)
-               for a in (x, x_images, residual))
-  i, (x, x_images, residual), *_ = jax.lax.while_loop(
-      unsolved, iterate, (jnp.int32(0), (x, x_images, residual),
-                          precondition(residual), none))
-  last_images = jax.lax.dynamic_index_in_dim(images, count - 1, 3, False)
-  jump = rho[count - 1] - jnp.moveaxis(x, 1, -1) @ at_start
-  jump_images = last_images - x_images @ at_start
+@on_either
+def _jump(x, x_images, rho, images, begin, at_start, end, smoothing):
+  """Sizes of the jump at the beginning, and of what it integrates to."""
+  jump = rho[begin] - _combine(x, at_start[None])[0]
+  change = images[begin] - _combine(x_images, at_start[None])[0]
   # Integrated over the panel, where the polynomial is better than here.
-  integral = smoothing * jump_images @ jnp.sum(inner[:, -1], -1)
-  return _Panel(x, x_images, i, _rms(residual), jnp.maximum(
-      _rms(jump[:, None]), _rms(integral[:, None])))
+  integral = smoothing * numpy_of(x).einsum('r,rnk->nk', end, change)
+  return numpy_of(x).stack([_rms(jump[None]), _rms(integral[None])])
 
 
-@jax.jit
-def _distance(x, limit, integral, gamma):
-  """Of a solution from its limit, or what that integrates to, if larger."""
-  x = x - limit[:, None]
-  change = (integral @ x.reshape((len(x), -1))).reshape(x.shape)
-  return jnp.maximum(_rms(x), gamma * _rms(change))
+@on_either
+def _distance(x, limit, integral):
+  """Of a solution from its limit, and what that integrates to."""
+  x = x - limit
+  return numpy_of(x).stack([_rms(x), _rms(_multiply(x, integral))])
+
+
+@functools.partial(jax.jit, static_argnames='points')
+def _slices(rho, images, start, points):
+  """Some values and images."""
+  return tuple(jax.lax.dynamic_slice_in_dim(a, start, points)
+               for a in (rho, images))
 
 
 @functools.partial(jax.jit, donate_argnums=(0, 1))
 def _append(rho, images, x, x_images, start):
   """Puts values and images of a panel in their places."""
-  return (jax.lax.dynamic_update_slice(rho, jnp.moveaxis(x, 1, 0),
-                                       (start, 0, 0)),
-          jax.lax.dynamic_update_slice(images, x_images, (0, 0, 0, start)))
+  put = lambda a, b: jax.lax.dynamic_update_slice(
+      a, b, (start,) + (0,) * (a.ndim - 1))
+  return put(rho, x), put(images, x_images)
 
 
-@jax.jit
-def _integrals(factors, weights, rho):
-  """At all points, `[points, m, k]`."""
-  images = _images(factors, jnp.moveaxis(rho, 0, 1))
-  return jnp.moveaxis(_weigh(weights, images), 1, 0)
-
-
-@jax.jit
+@on_either
 def _sizes(rho):
   """Root mean square over samples, the largest over outputs, at all points."""
-  return jnp.max(jnp.sqrt(jnp.mean(rho**2, 1)), -1)
+  return numpy_of(rho).sqrt((rho**2).mean(1)).max(-1)
 
 
 class VolterraSolver:
@@ -379,9 +383,10 @@ class VolterraSolver:
       journal: keeps panels, and has those of an earlier solution of the same
         equation, which is taken up where it ended.
     """
+    self._small = is_small(factors)
+    of_kind = np.asarray if self._small else jnp.asarray
     self._kernel = kernel
-    self._factors = factors
-    self._y = y
+    self._factors, self._y = of_kind(factors), of_kind(y)
     self._gamma = gamma
     self._rtol = rtol
     self._limit = limit
@@ -392,9 +397,13 @@ class VolterraSolver:
     self._scale = max(float(np.sqrt(np.mean(np.square(y)))), 1e-300)
 
     # Values at time 0 and at all points, and their images; room for more.
-    self._rho, self._images = _start(factors, y, ROOM)
+    first = self._y[None]
+    self._rho, self._images = (
+        numpy_of(a).concatenate([a, numpy_of(a).zeros((ROOM - 1,) + a.shape[1:],
+                                                      a.dtype)])
+        for a in (first, _images(first, self._factors)))
     self._points = np.zeros(0)
-    # Of each panel: [R, stages, points so far].
+    # Of each panel: [stages, points so far, R].
     self._weights: list[np.ndarray] = []
     self._gauss = np.zeros(0)
     self._at_gauss = kernel.at_earlier(self._gauss)
@@ -427,14 +436,14 @@ class VolterraSolver:
       step: length of that panel.
 
     Returns:
-      `[R, s, stages]`.
+      `[s, stages, R]`.
     """
     lag, weights = quadrature.cusp_rule(tau - high, tau - low,
                                         self._kernel.cusp_width)
     tau_ = np.maximum(tau[:, None] - lag, low)
     phi = self._kernel.phi(tau[:, None], tau_)
     polynomials = self._collocation.lagrange((tau_ - start) / step)
-    return np.einsum('iq,iqr,iqj->rij', weights, phi, polynomials)
+    return np.einsum('iqj,iqr->ijr', weights[..., None] * polynomials, phi)
 
   @in_one_thread
   def _panel_weights(self,
@@ -443,19 +452,20 @@ class VolterraSolver:
     start = self.ends[-1]
     tau = start + step * self._collocation.points
     inner = self._product_weights(tau, start, tau, start, step)
-    past = np.zeros((len(inner), len(tau), len(self._points)))
+    rank = inner.shape[-1]
+    past = np.zeros((len(tau), len(self._points), rank))
     stages, lengths = len(tau), np.diff(self.ends)
     if len(lengths):
       phi = self._kernel.phi(tau[:, None], self._gauss, self._at_gauss)
-      phi = phi.reshape((stages, len(lengths), -1, len(inner)))
-      past = np.einsum('ipgr,gj,p->ripj', phi, self._collocation.gauss_weights,
-                       lengths).reshape(past.shape)
+      phi = phi.reshape((stages, len(lengths), -1, rank))
+      past = np.einsum('ipgr,pgj->ipjr', phi, lengths[:, None, None] *
+                       self._collocation.gauss_weights).reshape(past.shape)
       # Points that see the cusp from less than a panel's length away.
       for p in range(len(lengths) - 1, -1, -1):
         near = tau - self.ends[p + 1] < lengths[p]
         if not np.any(near):
           break
-        past[:, near, stages * p:stages * (p + 1)] = self._product_weights(
+        past[near, stages * p:stages * (p + 1)] = self._product_weights(
             tau[near], self.ends[p], np.full(near.sum(), self.ends[p + 1]),
             self.ends[p], lengths[p])
     return tau, self._gamma * past, self._gamma * inner
@@ -466,11 +476,72 @@ class VolterraSolver:
     if self._modes is None:
       tau, dtype = self._modes_at, self._y.dtype
       phi = np.asarray(self._kernel.phi(tau, tau), dtype)
-      evecs, diagonals = _decompose(self._factors, phi, dtype if self._precise
-                                    else jnp.float32)
-      self._modes = _Modes(evecs, np.asarray(to_host(diagonals), float))
+      evals, evecs, diagonals = _decompose(
+          self._factors, phi, dtype=np.dtype(
+              dtype if self._precise or self._small else np.float32))
+      evals, diagonals = to_host((evals, diagonals))
+      self._modes = _Modes(evecs, _extend_diagonals(evals, diagonals))
       self.stats['eigendecompositions'] += 1
     return self._modes
+
+  def _known(self) -> tuple[Matrices, Matrices]:
+    """Values and images so far, of JAX with all that there is room for."""
+    count = 1 + len(self._points) if self._small else len(self._rho)
+    return self._rho[:count], self._images[:count]
+
+  def _last(self) -> tuple[Matrices, Matrices, int]:
+    """The last values and images, and at which of them the panel begins."""
+    count, points = 1 + len(self._points), len(self._collocation.points) + 1
+    start = max(count - points, 0)
+    if self._small:
+      return (self._rho[start:count], self._images[start:count],
+              count - 1 - start)
+    return *_slices(self._rho, self._images, start, points), count - 1 - start
+
+  def _solve(self, past: np.ndarray, inner: np.ndarray, inverse: np.ndarray,
+             tol: float) -> _Panel:
+    """Solves the equations of a panel by conjugate residuals.
+
+    Args:
+      past: `[s, points, R]`, weights of all values, without room for more.
+      inner: `[s, s, R]`, weights of the points of the panel.
+      inverse: `[n, s, s]`, of what the equations are for each mode.
+      tol: absolute tolerance.
+
+    Returns:
+      A `_Panel`.
+    """
+    evecs, dtype = self._current_modes().evecs, self._y.dtype
+    at_start = self._collocation.lagrange(0.).astype(dtype)
+    right = self._y - _weigh(self._known()[1], past)
+    rho, images, begin = self._last()
+    guess = _guess(np.asarray(to_host(_guess_products(
+        rho, images, right, inner)), float), len(rho), dtype).astype(dtype)
+    x, x_images = _combine(rho, guess), _combine(images, guess)
+    # A first correction costs no product, by the images of the combination.
+    # These are no more than a guess: they would add up rounding errors from
+    # panel to panel.
+    x = x + _precondition(_residual(x, x_images, right, inner), evecs, inverse)
+    x_images = _images(x, self._factors)
+    residual = _residual(x, x_images, right, inner)
+    directions: list[tuple[Matrices, ...]] = []
+    for i in range(_MAX_ITERATIONS + 1):
+      z = _precondition(residual, evecs, inverse)
+      left, correction = map(float, to_host(_left(residual, z)))
+      # Also where these are not numbers.
+      if not max(left, correction) > tol or i == _MAX_ITERATIONS:
+        break
+      z_images = _images(z, self._factors)
+      q = _equations(z, z_images, inner)
+      for direction in directions:
+        z, z_images, q = _orthogonalize(z, z_images, q, *direction)
+      x, x_images, residual, direction = _step(x, x_images, residual, z,
+                                               z_images, q)
+      directions[i % _MAX_DIRECTIONS:i % _MAX_DIRECTIONS + 1] = [direction]
+    jumps = to_host(_jump(x, x_images, rho, images, begin, at_start,
+                          np.sum(inner[-1], 0),
+                          dtype.type(self._collocation.smoothing)))
+    return _Panel(x, x_images, i, left, float(np.max(jumps)))
 
   def _try_panel(self, step: float) -> tuple[np.ndarray, np.ndarray, _Panel]:
     """Times, weights and solution of a panel.
@@ -480,24 +551,18 @@ class VolterraSolver:
     """
     tau, past, inner = self._panel_weights(step)
     # Equations of each mode.
-    modes = self._current_modes()
-    matrices = np.einsum('rn,rij->nij', modes.diagonals, inner)
+    matrices = np.einsum('rn,ijr->nij', self._current_modes().diagonals, inner)
     inverse = np.linalg.inv(np.eye(len(tau)) + matrices)
     dtype = self._y.dtype
     tol = max(2e-2 * self._rtol, 4 * float(np.finfo(dtype).eps)) * self._scale
-    panel = _solve_panel(
-        self._factors, self._y, self._rho, self._images, 1 + len(self._points),
-        self._pad(past), inner.astype(dtype), modes.evecs,
-        inverse.astype(dtype), self._collocation.lagrange(0.).astype(dtype),
-        dtype.type(self._collocation.smoothing), dtype.type(tol),
-        _MAX_ITERATIONS)
-    iterations = int(to_host(panel.iterations))
-    self.stats['products'] += 1 + iterations
-    if iterations >= _MANY_ITERATIONS and (
+    panel = self._solve(self._pad(past), inner.astype(dtype),
+                        inverse.astype(dtype), tol)
+    self.stats['products'] += 1 + panel.iterations
+    if panel.iterations >= _MANY_ITERATIONS and (
         self._modes_at < self.ends[-1] or not self._precise):
       self._modes_at = max(self._modes_at, self.ends[-1])
       self._modes, self._precise = None, True
-    return tau, np.concatenate([past, inner], -1), panel
+    return tau, np.concatenate([past, inner], 1), panel
 
   def _retract(self) -> None:
     """Takes the last panel back; the next to try has half its length."""
@@ -514,14 +579,19 @@ class VolterraSolver:
   def _accept(self, record: Record) -> None:
     tau, stages = record.points, len(record.points)
     # Records of panels that were taken back are followed by others.
-    while len(self._points) + stages > record.weights.shape[-1]:
+    while len(self._points) + stages > record.weights.shape[1]:
       self._retract()
     if 1 + len(self._points) + stages > len(self._rho):
       self._rho, self._images = (
-          jnp.concatenate([a, jnp.zeros_like(a)], axis)
-          for a, axis in ((self._rho, 0), (self._images, 3)))
-    self._rho, self._images = _append(self._rho, self._images, record.x,
-                                      record.images, 1 + len(self._points))
+          numpy_of(a).concatenate([a, numpy_of(a).zeros_like(a)])
+          for a in (self._rho, self._images))
+    count = 1 + len(self._points)
+    if self._small:
+      self._rho[count:count + stages] = record.x
+      self._images[count:count + stages] = record.images
+    else:
+      self._rho, self._images = _append(self._rho, self._images, record.x,
+                                        record.images, count)
     start = self.ends[-1]
     gauss = start + (tau[-1] - start) * self._collocation.gauss
     at_gauss = self._kernel.at_earlier(gauss)
@@ -560,8 +630,10 @@ class VolterraSolver:
     if self._limit is None or tau < self._limit_from:
       return np.inf
     limit, integral = self._limit()
-    return float(to_host(_distance(x, limit, integral, np.asarray(
-        self._gamma, x.dtype)))) / self._scale
+    if self._small:
+      limit, integral = np.asarray(limit), np.asarray(integral)
+    distance, change = map(float, to_host(_distance(x, limit, integral)))
+    return max(distance, self._gamma * change) / self._scale
 
   def extend(self, tau: float,
              progress: Optional[Callable[[float], None]] = None) -> None:
@@ -594,8 +666,7 @@ class VolterraSolver:
         step = self._fixed_step
       step = min(step, self._kernel.tau_max - start)
       points, weights, panel = self._try_panel(step)
-      jump, left = (float(a) / self._scale
-                    for a in to_host((panel.jump, panel.left)))
+      jump, left = panel.jump / self._scale, panel.left / self._scale
       # A shorter step is of use for equations that could not be solved only.
       error = max(jump, left if left > .1 * tol else 0.)
       if not np.isfinite(error):
@@ -635,7 +706,7 @@ class VolterraSolver:
 
   # Results.
 
-  def solution(self, tau: np.ndarray) -> jax.Array:
+  def solution(self, tau: np.ndarray) -> np.ndarray:
     r""":math:`\rho` at times within the panels, `tau.shape + [n, k]`."""
     return self._interpolate(to_host(self._rho), tau)
 
@@ -654,7 +725,7 @@ class VolterraSolver:
     return float(self._gamma * np.sum(weights.ravel() * weight(self._points) *
                                       size))
 
-  def integral(self, factors: jax.Array, tau: np.ndarray) -> jax.Array:
+  def integral(self, factors: Matrices, tau: np.ndarray) -> np.ndarray:
     r""":math:`\gamma \int_0^\tau \mathcal{K}(\tau, \tau') \rho(\tau') d\tau'`.
 
     Args:
@@ -664,22 +735,25 @@ class VolterraSolver:
     Returns:
       `tau.shape + [m, k]`.
     """
-    room = -(-(1 + len(self._points)) // _ROUND) * _ROUND
-    weights = np.zeros((self._images.shape[2], room, room), self._y.dtype)
+    count = 1 + len(self._points)
+    room = count if self._small else -(-count // _ROUND) * _ROUND
+    weights = np.zeros((room, room, self._images.shape[1]), self._y.dtype)
     start = 1
     for panel in self._weights:
-      stop = start + panel.shape[1]
-      weights[:, start:stop, 1:1 + panel.shape[2]] = panel
+      stop = start + len(panel)
+      weights[start:stop, 1:1 + panel.shape[1]] = panel
       start = stop
-    return self._interpolate(
-        to_host(_integrals(factors, weights, self._rho[:room])), tau)
+    if self._small:
+      factors = np.asarray(factors)
+    return self._interpolate(to_host(_weigh(
+        _images(self._rho[:room], factors), weights)), tau)
 
   def _pad(self, weights: np.ndarray) -> np.ndarray:
     """Weights of all that there is room for, so that shapes last."""
-    room = len(self._rho) - 1 - weights.shape[-1]
-    return np.pad(weights, ((0, 0), (0, 0), (1, room))).astype(self._y.dtype)
+    room = len(self._known()[0]) - 1 - weights.shape[1]
+    return np.pad(weights, ((0, 0), (1, room), (0, 0))).astype(self._y.dtype)
 
-  def _interpolate(self, values: np.ndarray, tau: np.ndarray) -> jax.Array:
+  def _interpolate(self, values: np.ndarray, tau: np.ndarray) -> np.ndarray:
     """Polynomials through all points of a panel and its beginning.
 
     Args:
@@ -690,7 +764,7 @@ class VolterraSolver:
       `tau.shape + [m, k]`.
     """
     if len(self.ends) == 1:
-      return jnp.broadcast_to(values[0], tau.shape + values[0].shape)
+      return np.broadcast_to(values[0], tau.shape + values[0].shape)
     stages = len(self._collocation.points)
     panel = np.searchsorted(self.ends, tau, side='left') - 1
     panel = np.clip(panel, 0, len(self.ends) - 2)
@@ -699,4 +773,4 @@ class VolterraSolver:
     basis = quadrature.lagrange(np.append(0., self._collocation.points), x)
     out = sum(basis[..., j, None, None] * values[stages * panel + j]
               for j in range(stages + 1))
-    return jnp.asarray(out, self._y.dtype)
+    return np.asarray(out, self._y.dtype)

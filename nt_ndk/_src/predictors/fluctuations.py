@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nt_ndk._src.base import arrays
 from nt_ndk._src.base import pipeline
 from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import ComputeCov
@@ -150,7 +151,7 @@ class Fluctuations:
 
     learned = np.flatnonzero(unique > 0)
     # No JAX in threads, which do not know its settings.
-    threads = _AT_ONCE if resolvent.on_host(problem.factors(self.ndk)) else 1
+    threads = _AT_ONCE if arrays.on_host(problem.factors(self.ndk)) else 1
     # What is run comes first, so that it also ends first.
     for (mean, covariance, error), i in zip(
         pipeline.run(tasks(), Grid(), threads), map(int, learned)):
