@@ -11,6 +11,7 @@ from absl.testing import absltest
 import jax
 from jax import numpy as jnp
 import numpy as np
+import pytest
 
 import nt_ndk
 from nt_ndk import predict
@@ -33,6 +34,7 @@ class CompatTest(absltest.TestCase):
     self.x = np.random.default_rng(0).normal(size=(6, 4))
     self.kernel_fn = stax.serial(stax.Dense(8), stax.Relu(), stax.Dense(1))[2]
 
+  @pytest.mark.slow
   def test_tensorflow_waits_for_its_use(self):
     before, after = run("""
         import sys

@@ -15,6 +15,7 @@ import jax
 from jax import numpy as jnp
 from jax import random
 import numpy as np
+import pytest
 
 import nt_ndk
 from nt_ndk import predict
@@ -97,6 +98,7 @@ def tearDownModule():
 
 class DevicesTest(parameterized.TestCase):
 
+  @pytest.mark.slow
   def test_several_devices(self):
     with tempfile.TemporaryDirectory() as folder:
       one = on_devices(1, folder)
@@ -108,14 +110,22 @@ class DevicesTest(parameterized.TestCase):
           np.testing.assert_allclose(got, one[name], rtol=0, atol=1e-10 * scale,
                                      err_msg=f'{name} on {count} devices')
 
-  @parameterized.parameters(7, 100)
-  def test_batches(self, batch_size):
+  def check_batches(self, batch_size):
     # 24 and 5 samples: batches that do not fit, and one for all.
     want, got = trajectories(), trajectories(batch_size=batch_size)
     for name in set(want) - {_DEVICES}:
       np.testing.assert_allclose(
           got[name], want[name], rtol=0,
           atol=1e-10 * np.max(np.abs(want[name])), err_msg=name)
+
+  @parameterized.parameters([7])
+  def test_batches(self, batch_size):
+    self.check_batches(batch_size)
+
+  @parameterized.parameters([100])
+  @pytest.mark.slow
+  def test_batches_more(self, batch_size):
+    self.check_batches(batch_size)
 
   def test_batches_are_what_is_computed(self):
     shapes = set()
@@ -129,10 +139,7 @@ class DevicesTest(parameterized.TestCase):
     self.assertLessEqual(max(max(shape) for shape in shapes), 6)
     self.assertIn((6, 6), shapes)
 
-  @parameterized.parameters(
-      'markov_proximal_mse_ensemble', 'diffusive_limit_mse_ensemble',
-      'representational_drift_mse_ensemble')
-  def test_products_in_full_precision(self, name):
+  def check_products_in_full_precision(self, name):
     # Accelerators else round factors in single precision, without a word.
     seen = set()
     dense = functools.partial(stax.Dense, W_init_std=1.4)
@@ -152,6 +159,16 @@ class DevicesTest(parameterized.TestCase):
       ask()
     self.assertEqual(seen, {'highest'})
     self.assertIsNone(jax.config.jax_default_matmul_precision)
+
+  @parameterized.parameters(
+      'diffusive_limit_mse_ensemble', 'representational_drift_mse_ensemble')
+  def test_products_in_full_precision(self, name):
+    self.check_products_in_full_precision(name)
+
+  @parameterized.parameters(['markov_proximal_mse_ensemble'])
+  @pytest.mark.slow
+  def test_products_in_full_precision_more(self, name):
+    self.check_products_in_full_precision(name)
 
   @parameterized.parameters(-1, 2.5, True, 'many')
   def test_wrong_batch_size(self, batch_size):

@@ -16,6 +16,7 @@ from devices_test import network
 import jax
 from jax import numpy as jnp
 import numpy as np
+import pytest
 
 from nt_ndk import predict
 from nt_ndk._src.base import devices
@@ -126,6 +127,7 @@ def on_processes():
     return [dict(np.load(path)) for path in paths]
 
 
+@pytest.mark.slow
 class DistributedTest(absltest.TestCase):
 
   @classmethod
@@ -167,6 +169,7 @@ class DistributedTest(absltest.TestCase):
         self.assertIn('processes must pass the same', text)
 
 
+@pytest.mark.slow
 class DocumentationTest(absltest.TestCase):
 
   def test_script(self):

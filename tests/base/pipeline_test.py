@@ -12,6 +12,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import numpy as np
+import pytest
 import threadpoolctl
 
 from nt_ndk import predict
@@ -94,8 +95,7 @@ class PipelineTest(parameterized.TestCase):
       self.assertEqual(list(pipeline.run(tasks(3, ask), 0, 2)), [{1}] * 3)
       self.assertEqual(threads(), {2})
 
-  @parameterized.parameters('diag', True)
-  def test_covariances_in_threads(self, compute_cov):
+  def check_covariances_in_threads(self, compute_cov):
     # The same grids, points and bases as in one thread.
     x = np.random.default_rng(0).normal(size=(30, 8))
     dense = functools.partial(stax.Dense, W_init_std=1.5)
@@ -112,6 +112,15 @@ class PipelineTest(parameterized.TestCase):
 
     one, two = predictions(1), predictions(2)
     np.testing.assert_allclose(one, two, rtol=0, atol=1e-12 * np.max(one))
+
+  @parameterized.parameters(['diag'])
+  def test_covariances_in_threads(self, compute_cov):
+    self.check_covariances_in_threads(compute_cov)
+
+  @parameterized.parameters([True])
+  @pytest.mark.slow
+  def test_covariances_in_threads_more(self, compute_cov):
+    self.check_covariances_in_threads(compute_cov)
 
 
 if __name__ == '__main__':

@@ -16,6 +16,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import jax
 import numpy as np
+import pytest
 
 from nt_ndk import predict
 from nt_ndk import stax
@@ -190,8 +191,7 @@ class StoreTest(parameterized.TestCase):
     np.testing.assert_array_equal(got, want)
     self.assertEqual(stats['kernel_evaluations'], 0)
 
-  @parameterized.parameters('cut', 'byte', 'sums')
-  def test_damaged_kernels_are_computed_again(self, how):
+  def check_damaged_kernels_are_computed_again(self, how):
     want, whole = uninterrupted()
     mean(self.folder)
     path = self.files('matrices')[-1]
@@ -208,8 +208,16 @@ class StoreTest(parameterized.TestCase):
                      1 if how == 'byte' else stats['rank'])
     self.assertLess(stats['kernel_evaluations'], whole['kernel_evaluations'])
 
-  @parameterized.parameters('cut', 'byte', 'gone')
-  def test_damaged_panels_are_solved_again(self, how):
+  @parameterized.parameters(['byte'])
+  def test_damaged_kernels_are_computed_again(self, how):
+    self.check_damaged_kernels_are_computed_again(how)
+
+  @parameterized.parameters('cut', 'sums')
+  @pytest.mark.slow
+  def test_damaged_kernels_are_computed_again_more(self, how):
+    self.check_damaged_kernels_are_computed_again(how)
+
+  def check_damaged_panels_are_solved_again(self, how):
     want, _ = uninterrupted()
     mean(self.folder)
     journal = self.files('journal')[-1]
@@ -228,6 +236,15 @@ class StoreTest(parameterized.TestCase):
     np.testing.assert_array_equal(got, want)
     self.assertLen(list(store.Journal(journal)), stats['panels'])
 
+  @parameterized.parameters(['byte'])
+  def test_damaged_panels_are_solved_again(self, how):
+    self.check_damaged_panels_are_solved_again(how)
+
+  @parameterized.parameters('cut', 'gone')
+  @pytest.mark.slow
+  def test_damaged_panels_are_solved_again_more(self, how):
+    self.check_damaged_panels_are_solved_again(how)
+
   def test_kernels_stay_in_their_file(self):
     if not os.path.exists('/proc/self/maps') or (
         jax.default_backend() != 'cpu'):
@@ -242,6 +259,7 @@ class StoreTest(parameterized.TestCase):
       self.assertFalse(mapped(large[0] + 1, self.folder))
       del predict_fn, large
 
+  @pytest.mark.slow
   def test_several_devices(self):
     mean(self.folder, layer(1.4))
     done = in_another_process(self.folder, '0.011', devices=4)
@@ -252,6 +270,7 @@ class StoreTest(parameterized.TestCase):
     # The equations are solved to 2e-5: 2% of the tolerance, 1e-3.
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
 
+  @pytest.mark.slow
   def test_other_predictors(self):
     x, y, z = data(6)
     drift, diffusive = (predict.representational_drift_mse_ensemble,
@@ -289,6 +308,7 @@ class MemoryTest(absltest.TestCase):
       self.assertEqual(memory.check(800_000_000, 5, 6_000_000_000),
                        10_000_000_000)
 
+  @pytest.mark.slow
   def test_plan(self):
     _, stats = mean()
     planned, matrix = stats['planned_bytes'], 8 * N**2

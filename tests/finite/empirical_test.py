@@ -10,6 +10,7 @@ import jax
 from jax import random
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import nt_ndk
 from nt_ndk import empirical
@@ -91,6 +92,7 @@ class EmpiricalTest(parameterized.TestCase):
                 diffusion_time=(np.ones(3), 1.))
 
 
+@pytest.mark.slow
 class LearningTest(parameterized.TestCase):
 
   def test_kernel_does_not_depend_on_data(self):

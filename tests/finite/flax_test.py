@@ -12,6 +12,7 @@ from jax import nn
 from jax import random
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from nt_ndk import langevin
 from nt_ndk import linen
@@ -69,13 +70,13 @@ def image_network(library, width=32, outputs=16):
       flatten, nnx.Dense(width * 8, outputs, **LAST, rngs=rngs)), None, None
 
 
-@parameterized.product(library=('linen', 'nnx'),
-                       network=(dense_network, image_network))
 class SameNetworkTest(parameterized.TestCase):
 
   def inputs(self, network):
     return zoo.inputs((3,) if network is dense_network else (4, 4, 2))
 
+  @parameterized.product(library=('linen', 'nnx'),
+                         network=(dense_network, image_network))
   def test_outputs_and_prior(self, library, network):
     # With the parameters of the network of `stax`.
     x, _ = self.inputs(network)
@@ -104,7 +105,7 @@ class SameNetworkTest(parameterized.TestCase):
       got = module(x)
     np.testing.assert_allclose(got, apply_fn(params, x), rtol=1e-12)
 
-  def test_kernels(self, library, network):
+  def check_kernels(self, library, network):
     # Drawn and moved by its own standard deviations.
     x1, x2 = self.inputs(network)
     times = .3, .1
@@ -117,7 +118,16 @@ class SameNetworkTest(parameterized.TestCase):
       z = (estimate.mean - getattr(want, get)) / estimate.standard_error
       np.testing.assert_array_less(np.abs(z), 4., get)
 
-  def test_learning(self, library, network):
+  @parameterized.parameters(('linen', dense_network), ('nnx', image_network))
+  def test_kernels(self, library, network):
+    self.check_kernels(library, network)
+
+  @parameterized.parameters(('linen', image_network), ('nnx', dense_network))
+  @pytest.mark.slow
+  def test_kernels_more(self, library, network):
+    self.check_kernels(library, network)
+
+  def check_learning(self, library, network):
     x, _ = self.inputs(network)
     y, t = jnp.array([[1.], [-1.]]), jnp.array([0., 2.])
     one, two = (langevin.markov_proximal_ensemble(
@@ -128,6 +138,17 @@ class SameNetworkTest(parameterized.TestCase):
     z = (one.variance - two.variance) / np.hypot(one.variance_error,
                                                  two.variance_error)
     np.testing.assert_array_less(np.abs(z), 4.)
+
+  @parameterized.parameters([('nnx', dense_network)])
+  def test_learning(self, library, network):
+    self.check_learning(library, network)
+
+  @parameterized.parameters(
+      ('linen', dense_network), ('linen', image_network),
+      ('nnx', image_network))
+  @pytest.mark.slow
+  def test_learning_more(self, library, network):
+    self.check_learning(library, network)
 
 
 class RefusalsTest(parameterized.TestCase):

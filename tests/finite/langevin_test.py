@@ -19,6 +19,7 @@ from jax import random
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
+import pytest
 from scipy import stats
 
 from nt_ndk import langevin
@@ -93,8 +94,7 @@ class LangevinTest(parameterized.TestCase):
     np.testing.assert_array_less(1.4, order)
     np.testing.assert_array_less(order, 2.6)
 
-  @parameterized.parameters(.3, 1.)
-  def test_posterior_of_a_deep_linear_network(self, temperature):
+  def check_posterior_of_a_deep_linear_network(self, temperature):
     init_fn, apply_fn, _ = stax.serial(
         stax.Dense(1, W_prior_std=.9), stax.Dense(1, 1.2, W_prior_std=1.3))
     y = jnp.array([[1.1]])
@@ -111,6 +111,15 @@ class LangevinTest(parameterized.TestCase):
     mean = np.sum(weight * f)
     for z in z_scores(ensemble, mean, np.sum(weight * (f - mean)**2)):
       self.assertLess(np.abs(z[0, 0]), 4.)
+
+  @parameterized.parameters([1.])
+  def test_posterior_of_a_deep_linear_network(self, temperature):
+    self.check_posterior_of_a_deep_linear_network(temperature)
+
+  @parameterized.parameters([.3])
+  @pytest.mark.slow
+  def test_posterior_of_a_deep_linear_network_more(self, temperature):
+    self.check_posterior_of_a_deep_linear_network(temperature)
 
   def test_no_noise_is_gradient_flow(self):
     init_fn, apply_fn, kernel_fn = stax.Dense(2, W_init_std=S0)
@@ -158,8 +167,7 @@ class LangevinTest(parameterized.TestCase):
     for z in z_scores(ensemble, *(a[:, None, None] for a in closed_form(t))):
       np.testing.assert_array_less(np.abs(z), 4.)
 
-  @parameterized.parameters(False, True)
-  def test_frozen_readout(self, hidden_learning):
+  def check_frozen_readout(self, hidden_learning):
     # The hidden weights of a linear network forget at the rate of their prior.
     layer = stax.Dense(1, W_init_std=1.2, W_prior_std=.8)
     init_fn, apply_fn, _ = stax.serial(layer, stax.Identity(), layer)
@@ -177,6 +185,15 @@ class LangevinTest(parameterized.TestCase):
       np.testing.assert_array_less(forgotten + error, later)
     else:
       np.testing.assert_allclose(later, forgotten, atol=error)
+
+  @parameterized.parameters([False])
+  def test_frozen_readout(self, hidden_learning):
+    self.check_frozen_readout(hidden_learning)
+
+  @parameterized.parameters([True])
+  @pytest.mark.slow
+  def test_frozen_readout_more(self, hidden_learning):
+    self.check_frozen_readout(hidden_learning)
 
 
 class AntitheticTest(parameterized.TestCase):
@@ -198,6 +215,7 @@ class AntitheticTest(parameterized.TestCase):
         :, 0, 0]
     np.testing.assert_array_less(np.abs(z), 4.)
 
+  @pytest.mark.slow
   def test_finite_width(self):
     init_fn, apply_fn, _ = stax.serial(stax.Dense(4, 1.5), stax.Erf(),
                                        stax.Dense(1))
@@ -214,6 +232,7 @@ class AntitheticTest(parameterized.TestCase):
                                    4.)
     np.testing.assert_array_less(one.mean_error[:2], .6 * two.mean_error[:2])
 
+  @pytest.mark.slow
   def test_error_of_the_variance(self):
     ensemble_fn = one_weight(step_size=.2, antithetic=True)
     runs = [ensemble_fn(random.PRNGKey(i), 100, .5) for i in range(200)]
@@ -236,8 +255,7 @@ class AntitheticTest(parameterized.TestCase):
 
 class ProximalTest(parameterized.TestCase):
 
-  @parameterized.parameters(.3, 2.)
-  def test_recursion_of_a_linear_model(self, step_size):
+  def check_recursion_of_a_linear_model(self, step_size):
     # THEORY, section 9: mean and covariance at every step.
     s0, s, temperature = 1.4, .6, .5
     init_fn, apply_fn, _ = stax.Dense(1, W_init_std=s0, W_prior_std=s)
@@ -258,6 +276,16 @@ class ProximalTest(parameterized.TestCase):
       mean = inverse @ (strength * mean + J.T @ y[:, 0])
       cov = strength**2 * inverse @ cov @ inverse + 2 * temperature * inverse
 
+  @parameterized.parameters([.3])
+  def test_recursion_of_a_linear_model(self, step_size):
+    self.check_recursion_of_a_linear_model(step_size)
+
+  @parameterized.parameters([2.])
+  @pytest.mark.slow
+  def test_recursion_of_a_linear_model_more(self, step_size):
+    self.check_recursion_of_a_linear_model(step_size)
+
+  @pytest.mark.slow
   def test_large_strength_is_langevin(self):
     init_fn, apply_fn, _ = stax.serial(stax.Dense(4), stax.Erf(), stax.Dense(1))
     x = random.normal(random.PRNGKey(0), (3, 2))
@@ -295,6 +323,7 @@ class EnsembleTest(parameterized.TestCase):
     for a, b in zip(want, got):
       np.testing.assert_allclose(a, b, rtol=1e-8)
 
+  @pytest.mark.slow
   def test_killed_and_resumed(self):
     want = self.run_small(max_bytes=1)
     with tempfile.TemporaryDirectory() as folder:
@@ -323,6 +352,7 @@ class EnsembleTest(parameterized.TestCase):
       with self.assertRaisesRegex(ValueError, 'another problem'):
         one_weight(step_size=.1)(random.PRNGKey(0), 2, 1., checkpoint=path)
 
+  @pytest.mark.slow
   def test_killed_at_random(self):
     script = """if True:
       import sys
@@ -404,6 +434,7 @@ class ComparisonTest(parameterized.TestCase):
       self.assertAlmostEqual(np.sqrt(np.mean(z**2)), 1., delta=.25)
     self.assertIsNone(langevin.compare(ensembles[0], prediction[0]).variance_z)
 
+  @pytest.mark.slow
   def test_finite_width(self):
     # Corrections of the order of the inverse of the width.
     x = random.normal(random.PRNGKey(7), (3, 3))
@@ -457,6 +488,7 @@ class RefusalsTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, '`step_size` must be at most 0.3'):
       one_weight(step_size=2.)(random.PRNGKey(0), 2, 1.)
 
+  @pytest.mark.slow
   def test_no_minimum(self):
     # Gauss-Newton steps overshoot where outputs saturate.
     init_fn, apply_fn, _ = stax.serial(stax.Dense(1, 20.), stax.Erf(),

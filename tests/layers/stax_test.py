@@ -13,6 +13,7 @@ from jax import numpy as jnp
 from jax import random
 from jax import tree_util
 import numpy as np
+import pytest
 
 from nt_ndk import stax
 import reference
@@ -559,6 +560,9 @@ ATTENTION = [
         dict(pos_emb_type='CONCAT', val_pos_emb=True))]
 ATTENTION += [dict(linear_scaling=False, **kind) for kind in ATTENTION
               if kind['attention_mechanism'] == 'IDENTITY']
+# Each mechanism and each kind of positions in one of the quick tests.
+QUICK = ATTENTION[::6]
+SLOW = [kind for kind in ATTENTION if kind not in QUICK]
 
 
 class AttentionTest(parameterized.TestCase):
@@ -579,8 +583,7 @@ class AttentionTest(parameterized.TestCase):
                 'W_key', 'W_value', 'W_out', 'W_pos_emb', 'b', *queries)),
         lib.Relu(), lib.GlobalAvgPool(), lib.Dense(1, **stds('W')))[2]
 
-  @parameterized.parameters(*ATTENTION)
-  def test_initial_and_prior_network(self, **kind):
+  def check_initial_and_prior_network(self, **kind):
     x1, x2 = images()
     masked = x1.at[0, 1].set(9.), x2.at[1, :, 2].set(9.)
     get = ('nngp', 'ntk')
@@ -596,8 +599,16 @@ class AttentionTest(parameterized.TestCase):
       np.testing.assert_allclose(got.nngp, want.nngp, rtol=rtol)
       np.testing.assert_allclose(got.ndk, want.ntk, rtol=rtol)
 
-  @parameterized.parameters(*ATTENTION[::4])
-  def test_fluctuation_dissipation(self, **kind):
+  @parameterized.parameters(*QUICK)
+  def test_initial_and_prior_network(self, **kind):
+    self.check_initial_and_prior_network(**kind)
+
+  @parameterized.parameters(*SLOW)
+  @pytest.mark.slow
+  def test_initial_and_prior_network_more(self, **kind):
+    self.check_initial_and_prior_network(**kind)
+
+  def check_fluctuation_dissipation(self, **kind):
     x1, x2 = images()
     kernel_fn = self.network(stax, kind, .8)
     ndk = compiled(kernel_fn, 'ndk', diffusion_time=(.9, .2))(x1, x2)
@@ -606,8 +617,16 @@ class AttentionTest(parameterized.TestCase):
         (s,), (1.,))[1])(.2)
     np.testing.assert_allclose(ndk, slope, rtol=1e-9)
 
-  @parameterized.parameters(*ATTENTION[::3])
-  def test_one_time_per_sample(self, **kind):
+  @parameterized.parameters(*ATTENTION[:8:4])
+  def test_fluctuation_dissipation(self, **kind):
+    self.check_fluctuation_dissipation(**kind)
+
+  @parameterized.parameters(*ATTENTION[8::4])
+  @pytest.mark.slow
+  def test_fluctuation_dissipation_more(self, **kind):
+    self.check_fluctuation_dissipation(**kind)
+
+  def check_one_time_per_sample(self, **kind):
     x1, x2 = images()
     kernel_fn = self.network(stax, kind)
     t1, t2 = np.array([.1, 2.]), np.array([.3, 1., 0.])
@@ -617,6 +636,15 @@ class AttentionTest(parameterized.TestCase):
         want = compiled(kernel_fn, 'ndk', diffusion_time=(t1[i], t2[j]))(
             x1[i:i + 1], x2[j:j + 1])
         np.testing.assert_allclose(got[i, j], want[0, 0], rtol=1e-9)
+
+  @parameterized.parameters([ATTENTION[3]])
+  def test_one_time_per_sample(self, **kind):
+    self.check_one_time_per_sample(**kind)
+
+  @parameterized.parameters(ATTENTION[0], *ATTENTION[6::3])
+  @pytest.mark.slow
+  def test_one_time_per_sample_more(self, **kind):
+    self.check_one_time_per_sample(**kind)
 
   def test_weights(self):
     stds = dict(W_key_init_std=2., W_key_prior_std=3., W_out_prior_std=.5,

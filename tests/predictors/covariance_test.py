@@ -22,6 +22,7 @@ from predict_test import description
 from predict_test import image_data
 from predict_test import residual_cnn
 from predict_test import rms
+import pytest
 
 from nt_ndk import predict
 from nt_ndk import stax
@@ -67,8 +68,7 @@ def diagonal(covariance):
 
 class SolvableTest(parameterized.TestCase):
 
-  @parameterized.parameters(1e-4, 1e-2, 1.)
-  def test_one_sample_without_hidden_layer(self, temperature):
+  def check_one_sample_without_hidden_layer(self, temperature):
     x, y, s = np.array([[1., 2., -1.]]), np.array([[.8]]), .7
     kernel_fn = stax.Dense(1, 1.4, W_init_std=1.3, W_prior_std=s)[2]
     predict_fn = ensemble(kernel_fn, x, y, temperature, rtol=1e-7)
@@ -89,8 +89,16 @@ class SolvableTest(parameterized.TestCase):
     got = predict_fn.two_time_covariance(t, t + lag, -.5 * x, compute_cov=True)
     close(got[:, 0, 0], want / 4., 1e-6 * scale)
 
-  @parameterized.parameters((1e-4, 2., 1.), (.3, .5, .8))
-  def test_linear_model(self, temperature, s0, s):
+  @parameterized.parameters([1e-2])
+  def test_one_sample_without_hidden_layer(self, temperature):
+    self.check_one_sample_without_hidden_layer(temperature)
+
+  @parameterized.parameters(1e-4, 1.)
+  @pytest.mark.slow
+  def test_one_sample_without_hidden_layer_more(self, temperature):
+    self.check_one_sample_without_hidden_layer(temperature)
+
+  def check_linear_model(self, temperature, s0, s):
     x, y, z = data(5)
     layers = [dense(1.4, W_init_std=s0, W_prior_std=s)]
     predict_fn = ensemble(network(layers), x, y, temperature, rtol=1e-6)
@@ -104,6 +112,15 @@ class SolvableTest(parameterized.TestCase):
       got = predict_fn.two_time_covariance(
           t * y.size, t[1] * y.size, x_test, compute_cov=True)
       close(got, [want(inputs, a, t[1]) for a in t], 1e-5 * scale)
+
+  @parameterized.parameters([(.3, .5, .8)])
+  def test_linear_model(self, temperature, s0, s):
+    self.check_linear_model(temperature, s0, s)
+
+  @parameterized.parameters([(1e-4, 2., 1.)])
+  @pytest.mark.slow
+  def test_linear_model_more(self, temperature, s0, s):
+    self.check_linear_model(temperature, s0, s)
 
 
 class LimitsTest(parameterized.TestCase):
@@ -154,21 +171,37 @@ class LimitsTest(parameterized.TestCase):
       close(got.covariance.reshape(-1), np.diag(want.covariance)[:len(x)],
             tol * scale)
 
-  @parameterized.parameters(1e-3, .3)
-  def test_dense(self, temperature):
+  def check_dense(self, temperature):
     x, y, z = data(5)
     kernel_fn = network(description('erf', 2, 1.5, .9, b=.2))
     predict_fn = ensemble(kernel_fn, x, y, temperature)
     self.check_start(kernel_fn, predict_fn, x, z)
     self.check_equilibrium(kernel_fn, predict_fn, x, y, z, temperature)
 
-  @parameterized.parameters((0., 1e-12), (1e-12, 1e-5))
-  def test_gradient_flow(self, temperature, rtol):
+  @parameterized.parameters([.3])
+  def test_dense(self, temperature):
+    self.check_dense(temperature)
+
+  @parameterized.parameters([1e-3])
+  @pytest.mark.slow
+  def test_dense_more(self, temperature):
+    self.check_dense(temperature)
+
+  def check_gradient_flow_at(self, temperature, rtol):
     x, y, z = data(5)
     kernel_fn = network(description('erf', 2, 1.5, .9, b=.2))
     predict_fn = ensemble(kernel_fn, x, y, temperature, rtol=1e-6)
     t = np.array([0., .1, 3., 40., 1e3, 1e5])
     self.check_gradient_flow(kernel_fn, predict_fn, x, y, z, t, rtol)
+
+  @parameterized.parameters([(1e-12, 1e-5)])
+  def test_gradient_flow(self, temperature, rtol):
+    self.check_gradient_flow_at(temperature, rtol)
+
+  @parameterized.parameters([(0., 1e-12)])
+  @pytest.mark.slow
+  def test_gradient_flow_more(self, temperature, rtol):
+    self.check_gradient_flow_at(temperature, rtol)
 
   @parameterized.parameters(None, 3.)
   def test_zero_temperature(self, t):
@@ -187,9 +220,10 @@ class LimitsTest(parameterized.TestCase):
                        compute_cov=True)
       close(got.covariance, want, 1e-9)
 
+  @pytest.mark.slow
   def test_cnn(self):
     # One predictor, over all decades of time: gradient flow to equilibrium.
-    x, y, z = image_data(4, 2, 3)
+    x, y, z = image_data()
     kernel_fn, temperature = residual_cnn(1.5, .9), 1e-9
     predict_fn = ensemble(kernel_fn, x, y, temperature)
     t = np.array([.1, 3., 40., 1e3])
@@ -197,6 +231,7 @@ class LimitsTest(parameterized.TestCase):
     self.check_start(kernel_fn, predict_fn, x, z)
     self.check_equilibrium(kernel_fn, predict_fn, x, y, z, temperature)
 
+  @pytest.mark.slow
   def test_axes_that_are_not_independent(self):
     rng = np.random.default_rng(3)
     x, y, z = (rng.normal(size=(n, 3, 2)) for n in (3, 3, 2))
@@ -253,6 +288,10 @@ CASES = dict(
     linear2=Case(3, 'linear', 2, 1.6, .8, .4, 1e-2),
 )
 
+# Those of quick tests.
+QUICK = ['relu1', 'erf2']
+SLOW = [name for name in CASES if name not in QUICK]
+
 LEARNING_RATE = 3.
 
 Problem = collections.namedtuple(
@@ -298,8 +337,7 @@ def their_time(name, t):
 
 class BruteForceTest(parameterized.TestCase):
 
-  @parameterized.parameters(*CASES)
-  def test_mean_and_covariance(self, name):
+  def check_mean_and_covariance(self, name):
     p, n = problem(name), CASES[name].n
     t = their_time(name, p.t)
     mean, covariance = truth(name)
@@ -313,8 +351,16 @@ class BruteForceTest(parameterized.TestCase):
     self.assertGreaterEqual(
         np.linalg.eigvalsh(got.covariance).min(), -1e-12 * p.scale)
 
-  @parameterized.parameters('relu', 'erf')
-  def test_single_precision(self, phi):
+  @parameterized.parameters(*QUICK)
+  def test_mean_and_covariance(self, name):
+    self.check_mean_and_covariance(name)
+
+  @parameterized.parameters(*SLOW)
+  @pytest.mark.slow
+  def test_mean_and_covariance_more(self, name):
+    self.check_mean_and_covariance(name)
+
+  def check_single_precision(self, phi):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(12, 5)), rng.normal(size=(12, 1))
     layers = [dense(1.3, W_init_std=2.), phi, dense(1.3, W_init_std=2.)]
@@ -330,6 +376,16 @@ class BruteForceTest(parameterized.TestCase):
     close(single, double, 1e-6 * scale)
     self.assertGreater(np.max(np.abs(single - double)), 1e-13 * scale)
 
+  @parameterized.parameters(['erf'])
+  def test_single_precision(self, phi):
+    self.check_single_precision(phi)
+
+  @parameterized.parameters(['relu'])
+  @pytest.mark.slow
+  def test_single_precision_more(self, phi):
+    self.check_single_precision(phi)
+
+  @pytest.mark.slow
   def test_bases_of_modes_serve_several_times(self):
     # One basis while boundary layers are not thinner than the time or modes
     # hardly turn, another one later.
@@ -345,6 +401,7 @@ class BruteForceTest(parameterized.TestCase):
                        LEARNING_RATE, rtol=1e-6)(t=t[i], **ask).covariance
       close(got[i], alone, 2e-6 * p.scale)
 
+  @pytest.mark.slow
   def test_grids_are_refined_at_once(self):
     # One late time, without earlier ones whose grids were finer.
     p = problem('erf2')
@@ -356,6 +413,7 @@ class BruteForceTest(parameterized.TestCase):
     self.assertLess(coarse.stats['estimated_covariance_error'], 3e-5)
 
   @parameterized.parameters('relu', 'erf')
+  @pytest.mark.slow
   def test_grids_are_chosen_for_predictions_with_data_nearby(self, phi):
     rng = np.random.default_rng(0)
     x, y, z = (rng.normal(size=s) for s in ((60, 10), (60, 1), (20, 10)))
@@ -376,8 +434,7 @@ class BruteForceTest(parameterized.TestCase):
     for some in order:
       self.assertSameElements(some[-2:], near)
 
-  @parameterized.parameters(*CASES)
-  def test_two_times(self, name):
+  def check_two_times(self, name):
     p = problem(name)
     pairs = [(p.t[1], p.t[2]), (p.t[3], p.t[1]),
              (p.t[4] + .1 / p.scale, p.t[4])]
@@ -392,8 +449,16 @@ class BruteForceTest(parameterized.TestCase):
           np.swapaxes(got, 1, 2), 1e-5 * p.scale)
     close(two_time(t1, t2), diagonal(got)[:, :len(p.x)], 1e-5 * p.scale)
 
-  @parameterized.parameters('relu1', 'erf2')
-  def test_two_times_broadcast(self, name):
+  @parameterized.parameters(['erf2'])
+  def test_two_times(self, name):
+    self.check_two_times(name)
+
+  @parameterized.parameters('relu1', *SLOW)
+  @pytest.mark.slow
+  def test_two_times_more(self, name):
+    self.check_two_times(name)
+
+  def check_two_times_broadcast(self, name):
     p = problem(name)
     t = their_time(name, [0., p.t[2], p.t[4]])
     two_time = functools.partial(
@@ -412,8 +477,16 @@ class BruteForceTest(parameterized.TestCase):
     joint = grid.transpose(0, 2, 1, 3).reshape(2 * (3 * len(p.inputs),))
     self.assertGreater(np.linalg.eigvalsh(joint)[0], -1e-5 * p.scale)
 
-  @parameterized.product(name=['relu1', 'erf2'], rtol=[1e-3, 1e-5, 1e-7])
-  def test_tolerance(self, name, rtol):
+  @parameterized.parameters(['erf2'])
+  def test_two_times_broadcast(self, name):
+    self.check_two_times_broadcast(name)
+
+  @parameterized.parameters(['relu1'])
+  @pytest.mark.slow
+  def test_two_times_broadcast_more(self, name):
+    self.check_two_times_broadcast(name)
+
+  def check_tolerance(self, name, rtol):
     p, n = problem(name), CASES[name].n
     t = their_time(name, p.t)
     predict_fn = predictor(name, rtol)
@@ -435,6 +508,17 @@ class BruteForceTest(parameterized.TestCase):
         with self.subTest(estimate_of=key, train=x_test is None):
           self.assertLess(errors[key], 10. * estimate)
           self.assertLess(estimate, 100. * rtol)
+
+  @parameterized.product(name=['erf2'], rtol=[1e-5])
+  def test_tolerance(self, name, rtol):
+    self.check_tolerance(name, rtol)
+
+  @parameterized.parameters(
+      ('erf2', 1e-3), ('erf2', 1e-7),
+      ('relu1', 1e-3), ('relu1', 1e-5), ('relu1', 1e-7))
+  @pytest.mark.slow
+  def test_tolerance_more(self, name, rtol):
+    self.check_tolerance(name, rtol)
 
 
 class ConvergenceTest(parameterized.TestCase):
@@ -491,6 +575,7 @@ class PropertiesTest(parameterized.TestCase):
     cls.predict_fn = staticmethod(ensemble(cls.kernel_fn, cls.x, cls.y, .1))
     cls.t = np.array([.3, 8., 60., 700.])
 
+  @pytest.mark.slow
   def test_does_not_depend_on_targets(self):
     ask = dict(x_test=self.z, get='ndk', compute_cov='diag')
     want = self.predict_fn(t=self.t, **ask)
@@ -559,6 +644,7 @@ class PropertiesTest(parameterized.TestCase):
       self.predict_fn.two_time_covariance(t1, t2)
 
 
+@pytest.mark.slow
 class PositiveTest(parameterized.TestCase):
 
   @parameterized.parameters(1e-2, 1e-7)
@@ -591,6 +677,7 @@ class PositiveTest(parameterized.TestCase):
           close(got[[2, 5]], want, 1e-4 * scale)
 
 
+@pytest.mark.slow
 class EquilibriumTest(parameterized.TestCase):
 
   @parameterized.parameters('relu', 'erf')
@@ -656,6 +743,7 @@ def covariance_scores(stored_covariance, covariance, variance1, variance2,
       (variance1 * variance2 + covariance**2) / (networks - 1.))
 
 
+@pytest.mark.slow
 class FiniteNetworksTest(parameterized.TestCase):
   """Predictions against networks that were trained by Langevin dynamics."""
 

@@ -15,6 +15,7 @@ from absl.testing import parameterized
 import jax
 from jax import numpy as jnp
 import numpy as np
+import pytest
 
 from nt_ndk import predict
 from nt_ndk import stax
@@ -42,7 +43,7 @@ def data(n=4, m=3, features=6, outputs=2, seed=0):
           rng.normal(size=(m, features)))
 
 
-def image_data(n=12, m=5, size=5, outputs=2, seed=1):
+def image_data(n=4, m=2, size=3, outputs=2, seed=1):
   rng = np.random.default_rng(seed)
   return (rng.normal(size=(n, size, size, 2)), rng.normal(size=(n, outputs)),
           rng.normal(size=(m, size, size, 2)))
@@ -78,8 +79,7 @@ PROBLEMS = dict(
 
 class TrajectoryTest(parameterized.TestCase):
 
-  @parameterized.product(temperature=[1e-4, .1, 1.], rtol=[1e-3, 1e-5, 1e-7])
-  def test_one_sample_without_hidden_layer(self, temperature, rtol):
+  def check_one_sample_without_hidden_layer(self, temperature, rtol):
     x, y, s = np.array([[1., 2., -1.]]), np.array([[.8]]), .7
     kernel_fn = stax.Dense(1, 1.4, W_init_std=1.3, W_prior_std=s)[2]
     t = np.concatenate([[0.], np.geomspace(1e-3, 20. * s**2 / temperature, 12)])
@@ -92,15 +92,17 @@ class TrajectoryTest(parameterized.TestCase):
         predict_fn(t=t, x_test=-x, get='ndk')[:, 0, 0], -want, rtol=0,
         atol=atol)
 
-  @parameterized.parameters(
-      dict(phi='relu', depth=1, s0=1., s=1., temperature=1e-3),
-      dict(phi='relu', depth=2, s0=.6, s=1.2, temperature=1.),
-      dict(phi='relu', depth=1, s0=1.6, s=.8, temperature=1e-5),
-      dict(phi='erf', depth=1, s0=1., s=1., temperature=1e-1, n=3),
-      dict(phi='erf', depth=2, s0=2., s=1., temperature=1e-2, n=5),
-      dict(phi='erf', depth=1, s0=.5, s=1., temperature=1e-5, b=.3))
-  def test_brute_force(self, phi, depth, s0, s, temperature, n=4, b=None):
-    x, y, z = data(n)
+  @parameterized.product(temperature=[1e-4, .1, 1.], rtol=[1e-5])
+  def test_one_sample_without_hidden_layer(self, temperature, rtol):
+    self.check_one_sample_without_hidden_layer(temperature, rtol)
+
+  @parameterized.product(temperature=[1e-4, .1, 1.], rtol=[1e-3, 1e-7])
+  @pytest.mark.slow
+  def test_one_sample_without_hidden_layer_more(self, temperature, rtol):
+    self.check_one_sample_without_hidden_layer(temperature, rtol)
+
+  def check_brute_force(self, phi, depth, s0, s, temperature, b=None):
+    x, y, z = data()
     layers = description(phi, depth, s0, s, b=b)
     kernel = lambda *args: reference.two_time_kernels(*args, layers).ndk
     t = np.concatenate([
@@ -114,8 +116,22 @@ class TrajectoryTest(parameterized.TestCase):
         error = np.abs(got - mean).max() / rms(y)
         self.assertLess(error, 10. * rtol, f'{rtol=}, {x_test is None=}')
 
-  @parameterized.parameters(*PROBLEMS)
-  def test_zero_temperature_is_gradient_flow(self, problem):
+  @parameterized.parameters(
+      [dict(phi='erf', depth=1, s0=1., s=1., temperature=1e-1)])
+  def test_brute_force(self, phi, depth, s0, s, temperature, b=None):
+    self.check_brute_force(phi, depth, s0, s, temperature, b)
+
+  @parameterized.parameters(
+      dict(phi='relu', depth=1, s0=1., s=1., temperature=1e-3),
+      dict(phi='relu', depth=2, s0=.6, s=1.2, temperature=1.),
+      dict(phi='relu', depth=1, s0=1.6, s=.8, temperature=1e-5),
+      dict(phi='erf', depth=2, s0=2., s=1., temperature=1e-2),
+      dict(phi='erf', depth=1, s0=.5, s=1., temperature=1e-5, b=.3))
+  @pytest.mark.slow
+  def test_brute_force_more(self, phi, depth, s0, s, temperature, b=None):
+    self.check_brute_force(phi, depth, s0, s, temperature, b)
+
+  def check_zero_temperature_is_gradient_flow(self, problem):
     kernel_fn, x, y, z = PROBLEMS[problem]()
     t = np.array([0., .1, 3., 40., 1e3, 1e5])
     want_fn = nt_predict.gradient_descent_mse_ensemble(kernel_fn, x, y)
@@ -130,8 +146,16 @@ class TrajectoryTest(parameterized.TestCase):
           ensemble(kernel_fn, x, y, 0.)(t=None, x_test=x_test, get='ndk'),
           want_fn(t=None, x_test=x_test, get='ntk'), rtol=0, atol=1e-6)
 
-  @parameterized.parameters(('dense', 1e-3), ('dense', .3), ('cnn', 1e-2))
-  def test_equilibrium_is_the_gaussian_process(self, problem, temperature):
+  @parameterized.parameters(['dense'])
+  def test_zero_temperature_is_gradient_flow(self, problem):
+    self.check_zero_temperature_is_gradient_flow(problem)
+
+  @parameterized.parameters(['cnn'])
+  @pytest.mark.slow
+  def test_zero_temperature_is_gradient_flow_more(self, problem):
+    self.check_zero_temperature_is_gradient_flow(problem)
+
+  def check_equilibrium_is_the_gaussian_process(self, problem, temperature):
     kernel_fn, x, y, z = PROBLEMS[problem]()
     rtol = 1e-5
     prior = functools.partial(kernel_fn, get='nngp', diffusion_time=(1e6, 1e6))
@@ -153,8 +177,16 @@ class TrajectoryTest(parameterized.TestCase):
           predict_fn(t=late, x_test=x_test, get='ndk'), want,
           rtol=0, atol=10. * rtol * rms(y))
 
-  @parameterized.parameters(1e-1, 1e-3, 1e-5)
-  def test_training_inputs_as_test_inputs(self, temperature):
+  @parameterized.parameters(('dense', .3), ('cnn', 1e-2))
+  def test_equilibrium_is_the_gaussian_process(self, problem, temperature):
+    self.check_equilibrium_is_the_gaussian_process(problem, temperature)
+
+  @parameterized.parameters([('dense', 1e-3)])
+  @pytest.mark.slow
+  def test_equilibrium_is_the_gaussian_process_more(self, problem, temperature):
+    self.check_equilibrium_is_the_gaussian_process(problem, temperature)
+
+  def check_training_inputs_as_test_inputs(self, temperature):
     # Slow learning: a small error of the residual adds up over long times.
     x, y, _ = data()
     rtol = 1e-5
@@ -166,8 +198,16 @@ class TrajectoryTest(parameterized.TestCase):
         predict_fn(t=t, x_test=x, get='ndk'), predict_fn(t=t, get='ndk'),
         rtol=0, atol=10. * rtol * rms(y))
 
-  @parameterized.parameters(1e-2, 1e-8)
-  def test_duplicated_inputs(self, temperature):
+  @parameterized.parameters([1e-3])
+  def test_training_inputs_as_test_inputs(self, temperature):
+    self.check_training_inputs_as_test_inputs(temperature)
+
+  @parameterized.parameters(1e-1, 1e-5)
+  @pytest.mark.slow
+  def test_training_inputs_as_test_inputs_more(self, temperature):
+    self.check_training_inputs_as_test_inputs(temperature)
+
+  def check_duplicated_inputs(self, temperature):
     # A small temperature amplifies what tells them apart.
     x, y, z = data()
     x, y = np.concatenate([x, x[:2]]), np.concatenate([y, y[:2] + .5])
@@ -183,6 +223,15 @@ class TrajectoryTest(parameterized.TestCase):
     self.assertTrue(np.isfinite(got).all())
     np.testing.assert_allclose(got[:2], got[4:], rtol=0, atol=1e-6)
 
+  @parameterized.parameters([1e-8])
+  def test_duplicated_inputs(self, temperature):
+    self.check_duplicated_inputs(temperature)
+
+  @parameterized.parameters([1e-2])
+  @pytest.mark.slow
+  def test_duplicated_inputs_more(self, temperature):
+    self.check_duplicated_inputs(temperature)
+
   def test_test_inputs_unlike_the_training_inputs(self):
     # Kernels over time are fitted anew when new inputs need it.
     x, y, z = data()
@@ -197,6 +246,7 @@ class TrajectoryTest(parameterized.TestCase):
     np.testing.assert_allclose(predict_fn(t=t * y.size, get='ndk'), before,
                                rtol=0, atol=1e-4 * rms(y))
 
+  @pytest.mark.slow
   def test_nearly_duplicated_inputs(self):
     # More pairs of samples than the kernels are fitted on. What tells near
     # duplicates apart must be right to a tiny part of their kernel.
@@ -212,7 +262,7 @@ class TrajectoryTest(parameterized.TestCase):
                                atol=1e-3 * np.abs(want).max())
 
   def test_float32_warns_and_keeps_its_word(self):
-    x, y, z = data(8)
+    x, y, z = data()
     t = np.geomspace(.1, 1e5, 20)
     kernel_fn = network(description(s0=2.))
     exact_fn = ensemble(kernel_fn, x, y, 1e-2)
@@ -446,8 +496,7 @@ class RefusalsTest(parameterized.TestCase):
           TypeError, f'`{word}`.*`jax.jit`'):
         jax.jit(f)(a)
 
-  @parameterized.parameters(0., 1e-16, 1e-15)
-  def test_duplicates_without_noise(self, temperature):
+  def check_duplicates_without_noise(self, temperature):
     # Two answers for one question.
     x, y, z = data()
     predict_fn = ensemble(network(description()), np.concatenate([x, x]),
@@ -458,6 +507,15 @@ class RefusalsTest(parameterized.TestCase):
     if not temperature:
       got = predict_fn(t=30., x_test=z, get='ndk')
       np.testing.assert_allclose(got, 0., atol=1e-6)
+
+  @parameterized.parameters([0.])
+  def test_duplicates_without_noise(self, temperature):
+    self.check_duplicates_without_noise(temperature)
+
+  @parameterized.parameters(1e-16, 1e-15)
+  @pytest.mark.slow
+  def test_duplicates_without_noise_more(self, temperature):
+    self.check_duplicates_without_noise(temperature)
 
   def test_warns_if_rows_of_the_resolvent_give_another_mean(self):
     x, y, z = data()

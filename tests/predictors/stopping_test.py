@@ -10,6 +10,7 @@ import numpy as np
 from predict_test import data
 from predict_test import description
 from predict_test import network
+import pytest
 
 from nt_ndk import predict
 
@@ -75,6 +76,7 @@ class OptimalStoppingTest(parameterized.TestCase):
       error = np.mean((last.mean - self.w)**2) + np.mean(last.covariance)
       self.assertAlmostEqual(gain, error - best.minimum, places=9)
 
+  @pytest.mark.slow
   def test_phases(self):
     # A wide initialisation leaves a variance that only diffusion takes away.
     kernel_fn, x, y, z, w = problem(s0=3.)

@@ -15,6 +15,7 @@ import sys
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
+import pytest
 
 sys.path.insert(0, os.path.abspath(
     os.path.join(os.path.dirname(__file__), '..', '..', 'examples')))
@@ -57,12 +58,17 @@ def docstring_examples(module):
   return [re.sub('^ *>>> ', '', e, flags=re.MULTILINE) for e in examples]
 
 
+MODULES = sorted(
+    module for module in glob.glob('**/*.py', recursive=True, root_dir=(
+        os.path.join(_ROOT, 'nt_ndk'))) if docstring_examples(module))
+QUICK = [module for module in MODULES if module.startswith('_src/finite') or
+         module == 'stax.py']
+SLOW = [module for module in MODULES if module not in QUICK]
+
+
 class DocumentsTest(parameterized.TestCase):
 
-  @parameterized.parameters(sorted(
-      module for module in glob.glob('**/*.py', recursive=True, root_dir=(
-          os.path.join(_ROOT, 'nt_ndk'))) if docstring_examples(module)))
-  def test_docstrings(self, module):
+  def check_docstrings(self, module):
     for example in docstring_examples(module):
       names = {}
       exec(example, names)  # pylint: disable=exec-used
@@ -73,6 +79,16 @@ class DocumentsTest(parameterized.TestCase):
         got = [str(names[t].shape) for t in targets.split(', ')]
         self.assertEqual(shapes, got[len(got) - len(shapes):])
 
+  @parameterized.parameters(*QUICK)
+  def test_docstrings(self, module):
+    self.check_docstrings(module)
+
+  @parameterized.parameters(*SLOW)
+  @pytest.mark.slow
+  def test_docstrings_more(self, module):
+    self.check_docstrings(module)
+
+  @pytest.mark.slow
   def test_tutorial(self):
     names = run_blocks(os.path.join(_ROOT, 'docs', 'tutorial.md'))
     np.testing.assert_array_equal(names['ntk'], names['same'])
@@ -101,6 +117,7 @@ class DocumentsTest(parameterized.TestCase):
 
 class TwoPhasesTest(absltest.TestCase):
 
+  @pytest.mark.slow
   def test_table_and_picture(self):
     folder = self.create_tempdir().full_path
     temperature, n = 1e-4, 20
@@ -130,6 +147,7 @@ class TwoPhasesTest(absltest.TestCase):
     self.assertIn('temperature', done.stdout + done.stderr)
 
 
+@pytest.mark.slow
 class ClaimsTest(parameterized.TestCase):
   """What the examples say of the paper's results, on the tables they write."""
 
@@ -221,6 +239,7 @@ class ClaimsTest(parameterized.TestCase):
     self.assertGreater(table['rms_relu_01'][-1], 1e-2)
 
 
+@pytest.mark.slow
 class FiniteNetworksTest(parameterized.TestCase):
 
   def test_langevin_vs_theory(self):

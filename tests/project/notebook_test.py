@@ -8,10 +8,12 @@ import os
 from absl.testing import absltest
 import nbclient
 import nbformat
+import pytest
 
 _FOLDER = os.path.join(os.path.dirname(__file__), '..', '..', 'notebooks')
 
 
+@pytest.mark.slow
 class NotebookTest(absltest.TestCase):
 
   def test_two_phases(self):

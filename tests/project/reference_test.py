@@ -6,6 +6,7 @@
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
+import pytest
 
 import reference
 from reference import dense
@@ -172,6 +173,7 @@ class VolterraTest(parameterized.TestCase):
   @parameterized.parameters(
       ('relu', 1, 1., 1., 1e-3), ('relu', 2, .6, 1.2, 1.),
       ('erf', 2, 2., 1., 1e-2), ('erf', 1, 1., 2., 1e-5))
+  @pytest.mark.slow
   def test_converged_and_ends_at_the_gaussian_process(
       self, phi, depth, s0, s, temperature):
     x, y, z = data()
@@ -192,8 +194,7 @@ class VolterraTest(parameterized.TestCase):
 
 class VolterraCovarianceTest(parameterized.TestCase):
 
-  @parameterized.product(temperature=[1e-4, 1e-2, 1.], s=[.7, 1.4])
-  def test_scalar(self, temperature, s):
+  def check_scalar(self, temperature, s):
     x = np.array([[1., 2., -1.]])
     kernels = kernels_of([dense(W_std=1.4, W_init_std=1.1, W_prior_std=s)])
     t = np.concatenate([[0.], np.geomspace(1e-2, 5. * s**2 / temperature, 4)])
@@ -211,6 +212,15 @@ class VolterraCovarianceTest(parameterized.TestCase):
             kernels, x, 2. * x, temperature, *times, s)
         close(train[0, 0], want_two, 1e-11)
         close(test[0, 0], 4. * want_two, 1e-11)
+
+  @parameterized.product(temperature=[1e-2], s=[.7, 1.4])
+  def test_scalar(self, temperature, s):
+    self.check_scalar(temperature, s)
+
+  @parameterized.product(temperature=[1e-4, 1.], s=[.7, 1.4])
+  @pytest.mark.slow
+  def test_scalar_more(self, temperature, s):
+    self.check_scalar(temperature, s)
 
   @parameterized.parameters((1e-4, 2., 1.), (.1, 1., 1.), (1., .5, 1.))
   def test_linear_model(self, temperature, s0, s):
@@ -253,6 +263,7 @@ class VolterraCovarianceTest(parameterized.TestCase):
   @parameterized.parameters(
       ('relu1', 1e-3), ('relu2', .3), ('relu3', .02),
       ('erf1', 1e-3), ('erf3', .3), ('linear2', .02))
+  @pytest.mark.slow
   def test_starts_converges_and_ends(self, name, temperature):
     layers, s = network(name)
     x, _, z = data()
@@ -270,6 +281,7 @@ class VolterraCovarianceTest(parameterized.TestCase):
             1e-10)
 
   @parameterized.parameters('relu1', 'erf1', 'relu3')
+  @pytest.mark.slow
   def test_two_times_and_positive_semidefinite(self, name):
     layers, s = network(name)
     x, _, z = data(n=3, m=2)
@@ -291,8 +303,7 @@ class VolterraCovarianceTest(parameterized.TestCase):
     close(two(12., 12.)[0], equal[0], 1e-14)
     close(two(12. + 1e-9, 12.)[0], equal[0], 1e-7)
 
-  @parameterized.parameters('relu2', 'erf3')
-  def test_two_times_at_equilibrium(self, name):
+  def check_two_times_at_equilibrium(self, name):
     # The equilibrium is reversible. So the covariance is even in the lag, a sum
     # of decaying exponentials, and its slope at zero is the noise of f.
     layers, s = network(name)
@@ -308,6 +319,15 @@ class VolterraCovarianceTest(parameterized.TestCase):
     close(slopes[0], -noise, 5e-3 * noise.max())
     slopes = slopes.diagonal(axis1=1, axis2=2)
     self.assertTrue(np.all(slopes < 0.) and np.all(np.diff(slopes, axis=0) > 0))
+
+  @parameterized.parameters(['relu2'])
+  def test_two_times_at_equilibrium(self, name):
+    self.check_two_times_at_equilibrium(name)
+
+  @parameterized.parameters(['erf3'])
+  @pytest.mark.slow
+  def test_two_times_at_equilibrium_more(self, name):
+    self.check_two_times_at_equilibrium(name)
 
   @parameterized.parameters('relu2', 'erf1', 'linear2', 'relu3')
   def test_gradient_flow(self, name):
@@ -348,9 +368,7 @@ class DriftTest(parameterized.TestCase):
     for a, b in zip(got, want):
       close(a, np.repeat(b, 2, 0), 1e-8)
 
-  @parameterized.product(name=['relu2', 'erf3', 'linear2'],
-                         hidden_learns=[False, True])
-  def test_equilibrium(self, name, hidden_learns):
+  def check_equilibrium(self, name, hidden_learns):
     # Drift without a signal: the stationary free network with its readout
     # fixed, conditioned on noisy observations before. With a signal: the
     # posterior is stationary in the hidden weights as well.
@@ -375,6 +393,15 @@ class DriftTest(parameterized.TestCase):
               1e-7)
         close(covariance[i], reference.gp_covariance(
             prior(x, x), temperature, cross, prior(inputs, inputs)), 1e-7)
+
+  @parameterized.product(name=['linear2'], hidden_learns=[False, True])
+  def test_equilibrium(self, name, hidden_learns):
+    self.check_equilibrium(name, hidden_learns)
+
+  @parameterized.product(name=['relu2', 'erf3'], hidden_learns=[False, True])
+  @pytest.mark.slow
+  def test_equilibrium_more(self, name, hidden_learns):
+    self.check_equilibrium(name, hidden_learns)
 
   @parameterized.product(name=['relu1', 'erf1'], hidden_learns=[False, True])
   def test_on_a_grid_and_converged(self, name, hidden_learns):
@@ -446,6 +473,7 @@ class DriftTest(parameterized.TestCase):
 class DiffusiveLimitTest(parameterized.TestCase):
 
   @parameterized.parameters(*NETWORKS)
+  @pytest.mark.slow
   def test_starts_converges_and_ends(self, name):
     layers, s = network(name)
     x, y, z = data()
@@ -486,8 +514,7 @@ class DiffusiveLimitTest(parameterized.TestCase):
       close(mean[i], want, 1e-12)
       close(covariance[i], variance * free, 1e-12)
 
-  @parameterized.parameters(*NETWORKS)
-  def test_limit_of_small_temperature(self, name):
+  def check_limit_of_small_temperature(self, name):
     # The difference is of first order in temperature.
     layers, s = network(name)
     x, y, z = data()
@@ -506,6 +533,15 @@ class DiffusiveLimitTest(parameterized.TestCase):
                      abs(test - limit[1]).max() / temperature])
     self.assertLess(np.max(ratios), 1e3)
     np.testing.assert_allclose(ratios[0], ratios[1], rtol=.1)
+
+  @parameterized.parameters('relu2', 'erf1')
+  def test_limit_of_small_temperature(self, name):
+    self.check_limit_of_small_temperature(name)
+
+  @parameterized.parameters('relu1', 'relu3', 'erf3', 'linear2')
+  @pytest.mark.slow
+  def test_limit_of_small_temperature_more(self, name):
+    self.check_limit_of_small_temperature(name)
 
 
 if __name__ == '__main__':
