@@ -134,17 +134,18 @@ def Hermite(degree: int) -> _Layer:
 
 @functools.wraps(_nt.serial)
 def serial(*layers: _Layer) -> _Layer:
-  return _two_time.combined(_nt.serial, layers, list, in_series=True)
+  return _two_time.combined(_nt.serial, layers, list, 'serial', in_series=True)
 
 
 @functools.wraps(_nt.parallel)
 def parallel(*layers: _Layer) -> _Layer:
-  return _two_time.combined(_nt.parallel, layers, tuple)
+  return _two_time.combined(_nt.parallel, layers, tuple, 'parallel')
 
 
 @functools.wraps(_nt.repeat)
 def repeat(layer: _Layer, n: int) -> _Layer:  # noqa: F811 (NT's name.)
-  return _two_time.combined(lambda l: _nt.repeat(l, n), [layer], lambda s: s[0])
+  return _two_time.combined(lambda l: _nt.repeat(l, n), [layer],
+                            lambda s: s[0], ('repeat', n))
 
 
 _WEIGHTS_DOC = """

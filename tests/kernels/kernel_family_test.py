@@ -216,7 +216,7 @@ class KernelEvaluatorTest(parameterized.TestCase):
       got = KernelEvaluator(kernel_fn, x, locations).train_train(get, tau)
     got = np.asarray(got).reshape((len(got), 3, -1))
     for q, (t, t_) in enumerate(tau):
-      want = kernel_evaluation.to_matrix(
+      want = programs.to_matrix(
           kernel_fn(x, x, get, diffusion_time=(t, t_)))
       np.testing.assert_allclose(got[:, q], want, rtol=1e-7, atol=1e-7)
     return got, computed.count(True), computed.count(False)

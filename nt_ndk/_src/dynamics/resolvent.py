@@ -40,9 +40,9 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-from nt_ndk._src.base.arrays import is_small
 from nt_ndk._src.base.arrays import Matrices
 from nt_ndk._src.base.arrays import numpy_of
+from nt_ndk._src.base.arrays import of_kind
 from nt_ndk._src.base.arrays import on_either
 from nt_ndk._src.base.arrays import on_host
 from nt_ndk._src.base.devices import to_host
@@ -349,7 +349,6 @@ def make_basis(ndk: LowRankKernel, nngp: LowRankKernel, tau: float,
     dtype: of matrices. In the basis of modes rounding errors of each number
       are as small as it is, so that single precision does for most.
   """
-  of_kind = np.asarray if is_small(ndk.factors) else jnp.asarray
   phi = np.asarray(ndk.time.phi(tau, tau), ndk.factors.dtype)
   evecs = _equal_time_eigenvectors(of_kind(ndk.factors), phi)
   K, K_diagonal = _rotate(evecs, of_kind(ndk.factors))
@@ -391,7 +390,7 @@ def coupling(basis: Basis, ndk: LowRankKernel, tau: float,
 
 
 def _place(matrices: Matrices, like: Matrices) -> Matrices:
-  if on_host(like):
+  if isinstance(like, np.ndarray) or on_host(like):
     return np.asarray(matrices)
   return jax.device_put(matrices, like.sharding)
 

@@ -354,11 +354,11 @@ class VolterraSolver:
   def __init__(
       self,
       kernel: TimeKernel,
-      factors: jax.Array,
-      y: jax.Array,
+      factors: Matrices,
+      y: Matrices,
       gamma: float,
       rtol: float,
-      limit: Optional[Callable[[], tuple[jax.Array, jax.Array]]] = None,
+      limit: Optional[Callable[[], tuple[Matrices, Matrices]]] = None,
       limit_from: float = np.inf,
       stages: int = 8,
       max_step: float = np.inf,
@@ -384,9 +384,9 @@ class VolterraSolver:
         equation, which is taken up where it ended.
     """
     self._small = is_small(factors)
-    of_kind = np.asarray if self._small else jnp.asarray
     self._kernel = kernel
-    self._factors, self._y = of_kind(factors), of_kind(y)
+    self._factors, self._y = ((np if self._small else jnp).asarray(a)
+                              for a in (factors, y))
     self._gamma = gamma
     self._rtol = rtol
     self._limit = limit
@@ -625,7 +625,7 @@ class VolterraSolver:
         self.errors[-1] / max(error, 1e-300))**(1 / stages)
     return max(1., _FOLLOWED * min(trend, 1 + step / start))
 
-  def _limit_error(self, x: jax.Array, tau: float) -> float:
+  def _limit_error(self, x: Matrices, tau: float) -> float:
     """Distance of a solution from its limit; infinite before that counts."""
     if self._limit is None or tau < self._limit_from:
       return np.inf
@@ -743,10 +743,9 @@ class VolterraSolver:
       stop = start + len(panel)
       weights[start:stop, 1:1 + panel.shape[1]] = panel
       start = stop
-    if self._small:
-      factors = np.asarray(factors)
-    return self._interpolate(to_host(_weigh(
-        _images(self._rho[:room], factors), weights)), tau)
+    images = _images(self._rho[:room],
+                     np.asarray(factors) if self._small else factors)
+    return self._interpolate(to_host(_weigh(images, weights)), tau)
 
   def _pad(self, weights: np.ndarray) -> np.ndarray:
     """Weights of all that there is room for, so that shapes last."""

@@ -11,10 +11,15 @@ from jax.typing import ArrayLike
 import numpy as np
 
 from nt_ndk._src.base import store as store_lib
+from nt_ndk._src.base.arrays import aligned_zeros
+from nt_ndk._src.base.arrays import Matrices
+from nt_ndk._src.base.arrays import on_either
 from nt_ndk._src.base.devices import Spread
 from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import KernelFn
 from nt_ndk._src.base.typing import PyTree
+from nt_ndk._src.kernels import programs
+from nt_ndk._src.kernels.programs import to_matrix
 from nt_ndk._src.layers import two_time
 
 # Bytes that the covariances of one evaluation on a sample may take.
@@ -25,75 +30,22 @@ _BLOCK_BYTES = 2**20
 # How much more an accelerator needs to be busy.
 _ON_ACCELERATOR = 2**8
 _SMALLEST_BLOCK = 4
+# Times of vectors in one block, and samples that a block has at least.
+_TIMES_TOGETHER, _FEW = 8, 128
 # Covariances that a block takes while it is computed, by XLA's own account for
 # convolutions.
 _TEMPORARIES = 12
 # Rounding errors by which a symmetric kernel may differ from its transpose.
 _SKEW = 1000
 # Numbers of times of one evaluation on a sample: for each there is a program,
-# so that the largest two that there is room for are used.
+# so that the largest that there is room for is used, of images the largest two.
 _SAMPLE_TIMES = 512, 32, 8
-
-
-def to_matrix(kernel: jax.Array) -> jax.Array:
-  """`(n1, n2, a, a, b, b, ...)` to `(n1 * a * b ..., n2 * a * b ...)`."""
-  ndim = kernel.ndim
-  kernel = jnp.transpose(kernel, (*range(0, ndim, 2), *range(1, ndim, 2)))
-  return kernel.reshape((int(np.prod(kernel.shape[:ndim // 2])), -1))
 
 
 @functools.lru_cache(maxsize=16)
 def _compiled(kernel_fn):
   return jax.jit(kernel_fn, static_argnames=('get', 'diagonal_batch',
                                              'diagonal_spatial'))
-
-
-@functools.lru_cache(maxsize=16)
-def _compiled_block(kernel_fn, get, static_kwargs, sizes):
-  """Kernels of some samples with some others at pairs of times, `[a, Q, b]`."""
-
-  def some(data, start, size):
-    return jax.tree_util.tree_map(
-        lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), data)
-
-  def block(first, second, times, starts):
-    (x1, arrays1), (x2, arrays2) = map(some, (first, second), starts, sizes)
-    kwargs = {name: (v, arrays2[name]) for name, v in arrays1.items()}
-    return jax.vmap(lambda tau1, tau2: to_matrix(kernel_fn(
-        x1, x2, get, diffusion_time=(tau1, tau2), **kwargs,
-        **dict(static_kwargs))), out_axes=1)(*times)
-
-  return jax.jit(block)
-
-
-@functools.lru_cache(maxsize=16)
-def _compiled_on_pairs(kernel_fn, get, static_kwargs):
-  """Kernel of pairs of inputs at pairs of times, `[pairs, times]`."""
-
-  def on_one(sample1, sample2, locations, times):
-    (x1, arrays1), (x2, arrays2) = jax.tree_util.tree_map(
-        lambda a: a[None], (sample1, sample2))
-    kwargs = {name: (v, arrays2[name]) for name, v in arrays1.items()}
-    kernel = kernel_fn(x1, x2, get, diffusion_time=times, **kwargs,
-                       **dict(static_kwargs))
-    return to_matrix(kernel)[locations]
-
-  at_times = jax.vmap(on_one, (None, None, None, 0))
-  return jax.jit(jax.vmap(at_times, (0, 0, 0, None)))
-
-
-@functools.lru_cache(maxsize=16)
-def _compiled_on_itself(kernel_fn, get, static_kwargs, batch_size):
-  """Kernel of every sample with itself at equal times, a matrix of each."""
-
-  def on_one(sample, tau):
-    x, arrays = jax.tree_util.tree_map(lambda a: a[None], sample)
-    return to_matrix(kernel_fn(
-        x, x, get, diffusion_time=(tau, tau),
-        **{name: (v, v) for name, v in arrays.items()}, **dict(static_kwargs)))
-
-  return jax.jit(lambda x, arrays, tau: jax.lax.map(
-      lambda sample: on_one(sample, tau), (x, arrays), batch_size=batch_size))
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -109,8 +61,6 @@ def _insert(matrices, matrix, index):
                                       (0, index * matrix.shape[1]))
 
 
-@functools.partial(jax.jit, donate_argnums=0, static_argnames=('count',
-                                                             'transposed'))
 def _put(matrices, block, start, count, transposed):
   """Puts a block `[a, Q, b]` in its place in `Q` of `count` matrices.
 
@@ -121,14 +71,25 @@ def _put(matrices, block, start, count, transposed):
     count: number of matrices.
     transposed: whether to put it where its transpose belongs.
   """
+  if isinstance(matrices, np.ndarray):
+    if transposed:
+      block, start = block.transpose(), start[::-1]
+    out = matrices.reshape((len(matrices), count, -1))
+    out[tuple(slice(i, i + size) for i, size in zip(start, block.shape))] = (
+        block)
+    return matrices
+  return _put_on_device(matrices, block, start, count, transposed)
+
+
+@functools.partial(jax.jit, donate_argnums=0, static_argnames=('count',
+                                                             'transposed'))
+def _put_on_device(matrices, block, start, count, transposed):
   if transposed:
     block, start = jnp.transpose(block), start[::-1]
   out = matrices.reshape((len(matrices), count, -1))
   return jax.lax.dynamic_update_slice(out, block, start).reshape(matrices.shape)
 
 
-@functools.partial(jax.jit, donate_argnums=0, static_argnames=('count',
-                                                             'itself'))
 def _repeat(matrices, rows, originals, count, itself):
   """Copies columns, and rows of kernels of the same inputs (`itself`).
 
@@ -140,26 +101,38 @@ def _repeat(matrices, rows, originals, count, itself):
     itself: whether rows are copied, too.
   """
   out = matrices.reshape((len(matrices), count, -1))
-  out = out.at[:, :, rows].set(out[:, :, originals])
-  if itself:
-    out = out.at[rows].set(out[originals])
+  if isinstance(out, np.ndarray):
+    out[:, :, rows] = out[:, :, originals]
+    if itself:
+      out[rows] = out[originals]
+  else:
+    out = out.at[:, :, rows].set(out[:, :, originals])
+    if itself:
+      out = out.at[rows].set(out[originals])
   return out.reshape(matrices.shape)
 
 
-@jax.jit
+@on_either
 def _is_transpose(block, other):
   """Whether two blocks are, to rounding of the largest entries of each row."""
-  skew = jnp.abs(block - jnp.transpose(other))
-  size = jnp.max(jnp.abs(block), 2, keepdims=True)
-  return jnp.all(skew <= _SKEW * jnp.finfo(block.dtype).eps * size)
+  skew = abs(block - other.transpose())
+  size = abs(block).max(2, keepdims=True)
+  return (skew <= _SKEW * np.finfo(block.dtype).eps * size).all()
+
+
+def _insert_blocks(matrices, blocks, index):
+  """Puts blocks `[n, a, a]` on the diagonal of one of several matrices."""
+  rows = np.arange(len(matrices)).reshape(blocks.shape[:2])
+  at = rows[:, :, None], (index * len(matrices) + rows)[:, None]
+  if isinstance(matrices, np.ndarray):
+    matrices[at] = blocks
+    return matrices
+  return _scatter(matrices, at, blocks)
 
 
 @functools.partial(jax.jit, donate_argnums=0)
-def _insert_blocks(matrices, blocks, index):
-  """Puts blocks `[n, a, a]` on the diagonal of one of several matrices."""
-  rows = jnp.arange(len(matrices)).reshape(blocks.shape[:2])
-  columns = index * len(matrices) + rows
-  return matrices.at[rows[:, :, None], columns[:, None]].set(blocks)
+def _scatter(matrices, at, values):
+  return matrices.at[at].set(values)
 
 
 @jax.jit
@@ -171,14 +144,20 @@ def _with_diagonal_blocks(kernel, blocks):
                    jnp.tile(blocks.reshape((-1, size)), (1, n)), kernel)
 
 
-def _blocks(times: int, largest: int) -> Iterator[tuple[int, int]]:
+def _blocks(times: int, largest: int,
+            vectors: bool) -> Iterator[tuple[int, int]]:
   """Splits a number of times into blocks, `(start, size)`, of few sizes."""
-  sizes = [s for s in _SAMPLE_TIMES if s <= largest][:2] or _SAMPLE_TIMES[-1:]
+  sizes = ([s for s in _SAMPLE_TIMES if s <= largest][:1 if vectors else 2] or
+           _SAMPLE_TIMES[-1:])
   start = 0
   while start < times:
     size = next((s for s in sizes if s <= times - start), sizes[-1])
     yield start, size
     start += size
+
+
+def _take(tree: PyTree, i: np.ndarray) -> PyTree:
+  return jax.tree_util.tree_map(lambda a: np.asarray(a)[i], tree)
 
 
 def length(x: PyTree) -> int:
@@ -236,15 +215,14 @@ class KernelEvaluator:
     more = 1 if jax.default_backend() == 'cpu' else _ON_ACCELERATOR
     self._block_bytes = more * _BLOCK_BYTES
     self._room = int(np.clip(more * _SAMPLE_BYTES / self._bytes, 16, 2**14))
+    # Kernels of vectors cost little beside their compilation.
+    self._vectors = self._bytes == 8
 
     # Samples need no splitting: they go to the network's own kernel function.
     sample_fn = getattr(kernel_fn, 'two_time_kernel_fn', kernel_fn)
     static = tuple((k, v) for k, v in kwargs.items() if not is_pair(v))
-    self._block = lambda get, sizes: _compiled_block(kernel_fn, get, static,
-                                                     sizes)
-    self._on_pairs = lambda get: _compiled_on_pairs(sample_fn, get, static)
-    self._on_itself = lambda get: _compiled_on_itself(sample_fn, get, static,
-                                                      self._room)
+    self._network = lambda get, fn=sample_fn: programs.Network(
+        fn, get, self._vectors, static)
     self.identity = functools.cache(self._identity)
 
   @functools.cached_property
@@ -307,52 +285,74 @@ class KernelEvaluator:
                                      **kwargs).compile().memory_analysis()
     return self.spread.count * getattr(analysis, 'temp_size_in_bytes', 0)
 
+  def _block_size(self, n: int, size: int) -> int:
+    """Number of samples in a block; if there are fewer, others fill it up."""
+    if n >= size:
+      return size
+    if self._vectors:
+      return min(size, max(_FEW, 1 << (n - 1).bit_length()))
+    return min(size, -(-n // _SMALLEST_BLOCK) * _SMALLEST_BLOCK)
+
   def _in_blocks(self, x1: PyTree, x2: PyTree, get: str, tau: np.ndarray,
                  kwargs: dict[str, Any], itself: bool,
-                 report: Callable[[float], None]) -> jax.Array:
+                 report: Callable[[float], None]) -> Matrices:
     """Kernels at pairs of times `[Q, 2]`, side by side, block by block.
 
     Those of all training data (`itself`) often are symmetric: if they are for
     the first samples with all others, and in every block on the diagonal, the
     rest is computed on one side only.
     """
-    first, second = jax.tree_util.tree_map(jnp.asarray, tuple(
-        (x, {k: v[i] for k, v in kwargs.items() if is_pair(v)})
-        for i, x in enumerate((x1, x2))))
-    count, n1, n2 = len(tau), length(x1), length(x2)
     # Products of vectors are shared between times.
-    together = count if self._bytes == 8 else 1
-    size = max(_SMALLEST_BLOCK,
-               int((self._block_bytes / (self._bytes * together))**.5))
-    sizes = tuple(-(-n // -(-n // size)) for n in (n1, n2))
-    rows, columns = (np.minimum(np.arange(0, n, size), n - size)
-                     for n, size in zip((n1, n2), sizes))
-    out = jnp.zeros((n1 * self.locations, count * n2 * self.locations),
-                    tau.dtype)
+    most = _TIMES_TOGETHER if self._vectors else 1
+    largest = max(_SMALLEST_BLOCK,
+                  int((self._block_bytes / (self._bytes * most))**.5))
+    count, loc = len(tau), self.locations
+    starts, blocks = [], []
+    for i, x in enumerate((x1, x2)):
+      data = x, {k: v[i] for k, v in kwargs.items() if is_pair(v)}
+      n = length(x)
+      size = self._block_size(n, largest)
+      starts.append(np.unique(np.minimum(np.arange(0, n, size),
+                                         max(n - size, 0))))
+      blocks.append([jax.device_put(_take(data, np.arange(a, a + size) % n))
+                     for a in starts[-1]])
+    (rows, columns), (first, second) = starts, blocks
+    n1, n2 = length(x1) * loc, length(x2) * loc
+    network = self._network(get, self._stock_kernel_fn)
+    program = programs.block(network)
+    host = jax.default_backend() == 'cpu'
+    out = (aligned_zeros if host else jnp.zeros)((n1, count * n2), tau.dtype)
 
-    def put(out, q, i, j, mirrored=False):
-      block = self._block(get, sizes)(
-          first, second, tuple(tau[q:q + together].T), (rows[i], columns[j]))
-      start = rows[i] * self.locations, q, columns[j] * self.locations
+    def put(out, q, times, i, j, mirrored=False):
+      block = program(first[i], second[j], tuple(times.T), network.numbers,
+                      network.chosen)
+      if host:
+        block = np.asarray(block)
+      block = block[:n1, :count - q, :n2].astype(out.dtype)
+      start = rows[i] * loc, q, columns[j] * loc
       for transposed in (False, True)[:1 + mirrored]:
-        out = _put(out, block.astype(out.dtype), start, count, transposed)
+        out = _put(out, block, start, count, transposed)
       return out, block
 
-    for q in range(0, count, together):
-      blocks: dict[tuple[int, int], jax.Array] = {}
+    q = 0
+    while q < count:
+      # Times of one block, one or many.
+      together = most if count - q > most // 4 else 1
+      times = tau[np.minimum(np.arange(q, q + together), count - 1)]
+      known: dict[tuple[int, int], Matrices] = {}
       symmetric = itself
       if itself:
         for i in range(len(rows)):
           for pair in dict.fromkeys(((0, i), (i, 0), (i, i))):
-            out, blocks[pair] = put(out, q, *pair)
-        symmetric = bool(to_host(jnp.all(jnp.array(
-            [_is_transpose(block, blocks[j, i])
-             for (i, j), block in blocks.items()]))))
+            out, known[pair] = put(out, q, times, *pair)
+        symmetric = all(bool(to_host(_is_transpose(block, known[j, i])))
+                        for (i, j), block in known.items())
       for i in range(len(rows)):
         for j in range(i if symmetric else 0, len(columns)):
-          if (i, j) not in blocks:
-            out, _ = put(out, q, i, j, symmetric)
-        report(q + together * (i + 1) / len(rows))
+          if (i, j) not in known:
+            out, _ = put(out, q, times, i, j, symmetric)
+        report(q + min(together, count - q) * (i + 1) / len(rows))
+      q += together
     return out
 
   def _side_by_side(self, x1: PyTree, x2: PyTree, get: str, tau: np.ndarray,
@@ -369,12 +369,13 @@ class KernelEvaluator:
     """
     tau = np.asarray(tau, jax.dtypes.canonicalize_dtype(jnp.float64))
     equal = itself & (tau[:, 0] == tau[:, 1])
-    blocks = lambda q: self._on_itself(get)(x1, self.arrays, tau[q, 0])
+    blocks = lambda q: self._with_itself(get, tau[q, 0])
     if self._pure and self.spread.count == 1:
       out = self._in_blocks(x1, x2, get, tau, kwargs, itself, report)
       for i in np.flatnonzero(equal):
         out = _insert_blocks(out, blocks(i), i)
-      return self._with_copies(out, len(tau), itself)
+      return jax.device_put(self._with_copies(out, len(tau), itself),
+                            may_alias=True)
 
     def one(q):
       kernel = self._evaluate(x1, x2, get, tau[q, 0], tau[q, 1], kwargs)
@@ -388,8 +389,20 @@ class KernelEvaluator:
     report(len(tau))
     return self.spread(self._with_copies(out, len(tau), itself))
 
-  def _with_copies(self, matrices: jax.Array, count: int,
-                   itself: bool) -> jax.Array:
+  def _with_itself(self, get: str, tau: np.ndarray) -> np.ndarray:
+    """Kernel of every training sample with itself, a matrix of each."""
+    n, network = length(self.x_train), self._network(get)
+    size = int(np.clip(self._room // 8, 1, _FEW))
+    out = np.empty((n, self.locations, self.locations))
+    for i in range(0, n, size):
+      kernels = programs.itself(network)(
+          _take(self._host, np.arange(i, i + size) % n), tau, network.numbers,
+          network.chosen)
+      out[i:i + size] = to_host(kernels)[:n - i]
+    return out.astype(tau.dtype)
+
+  def _with_copies(self, matrices: Matrices, count: int,
+                   itself: bool) -> Matrices:
     """Kernels with training data, those of equal inputs made equal."""
     rows, originals = self._copies
     return _repeat(matrices, rows, originals, count,
@@ -439,11 +452,13 @@ class KernelEvaluator:
 
   def _identity(self, get: str) -> str:
     """Digest of all that a kernel depends on but times: program and inputs."""
-    sample = jax.tree_util.tree_map(lambda a: a[:1], self._host)
+    sample, network = _take(self._host, np.zeros(1, int)), self._network(get)
     first, times = np.zeros(1, int), np.zeros(1)
-    program = self._on_pairs(get).lower(sample, sample, (first, first),
-                                        (times, times))
-    return store_lib.fingerprint((program.as_text(), self._host))
+    program = programs.pairs(network).lower(
+        sample, sample, (first, first), (times, times), network.numbers,
+        network.chosen)
+    return store_lib.fingerprint((program.as_text(), network.numbers,
+                                  network.chosen, self._host))
 
   def _test_kwargs(self, second: bool,
                    test_kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -467,8 +482,8 @@ class KernelEvaluator:
   def test_test(self, x_test: PyTree, get: str, tau1: float, tau2: float,
                 **test_kwargs: Any) -> jax.Array:
     """Kernel of test inputs at `tau1` and at `tau2`."""
-    return self._evaluate(x_test, x_test, get, tau1, tau2,
-                          self._test_kwargs(True, test_kwargs))
+    return self._side_by_side(x_test, x_test, get, np.array([[tau1, tau2]]),
+                              self._test_kwargs(True, test_kwargs))
 
   def test_sample(self, x_test: PyTree, pairs: np.ndarray, tau: np.ndarray,
                   **test_kwargs: Any) -> np.ndarray:
@@ -504,15 +519,16 @@ class KernelEvaluator:
     """
     out = np.empty((len(tau), len(pairs)))
     pad = lambda a, size: a[np.arange(size) % len(a)]
-    for q, times in _blocks(len(tau), self._room // 2):
-      some = pad(tau[q:q + times], times)
+    network = self._network(get)
+    program = programs.pairs(network)
+    for q, times in _blocks(len(tau), self._room // 2, self._vectors):
+      some = tuple(pad(tau[q:q + times], times).T)
       width = max(1, min(16, self._room // times))
       for p in range(0, len(pairs), width):
         (i, at_i), (j, at_j) = (divmod(k, self.locations)
                                 for k in pad(pairs[p:p + width], width).T)
-        samples = (jax.tree_util.tree_map(lambda a, k=k: a[k], self._host)
-                   for k in (i, j))
-        kernel = self._on_pairs(get)(*samples, (at_i, at_j), tuple(some.T))
+        kernel = program(_take(self._host, i), _take(self._host, j),
+                         (at_i, at_j), some, network.numbers, network.chosen)
         block = out[q:q + times, p:p + width]
         block[:] = to_host(kernel).T[:block.shape[0], :block.shape[1]]
     return out

@@ -8,7 +8,8 @@ covariance of the weights at the two times multiplies both, the response of the
 weights what the layer adds to the Neural Dynamical Kernel (NDK).
 """
 
-from typing import Any, Callable, Optional
+import functools
+from typing import Any, Optional
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -18,6 +19,8 @@ import numpy as np
 
 from nt_ndk._src.base.typing import DiffusionTimes
 from nt_ndk._src.base.typing import Layer
+from nt_ndk._src.layers import structure
+from nt_ndk._src.layers.structure import Structure
 from nt_ndk._src.layers.times import canonicalize_times
 from nt_ndk._src.layers.times import check_samples
 from nt_ndk._src.layers.times import to_axis
@@ -33,7 +36,7 @@ def check_stds(**stds: float) -> None:
 
 
 def random_weights(
-    stock: Callable[..., Any],
+    stock: functools.partial[Any],
     W_std: float,
     b_std: Optional[float],
     weight: WeightProcess,
@@ -43,7 +46,8 @@ def random_weights(
   """The one layer with random weights: `stock`, its weights moving in time.
 
   Args:
-    stock: function of `W_std` and `b_std` that returns NT's layer.
+    stock: function of `W_std` and `b_std` that returns NT's layer, with its
+      other arguments.
     W_std: multiplier of the weights.
     b_std: multiplier of the biases, or `None` for no biases.
     weight: process of the weights before the multiplier.
@@ -76,11 +80,17 @@ def random_weights(
   vars(init_fn).update(
       prior_std=(weight.prior_std, None if b_std is None else bias.prior_std),
       readout=(True, None if b_std is None else True))
+  # What tells the numbers of these weights apart from those of others.
+  key, own = object(), (W_std, 0. if b_std is None else b_std, weight, bias)
+  vars(init_fn).update(structure=Structure(
+      (structure.of_call(stock.func, stock.args, stock.keywords),
+       b_std is None), (key,), (own,)))
 
   @nt_stax.requires(**stock_kernel_fn.input_req)
   def kernel_fn(k: nt.Kernel, *,
                 diffusion_time: Optional[DiffusionTimes] = None,
                 readout_freeze: Optional[ArrayLike] = None,
+                numbers: Optional[dict[object, Any]] = None,
                 **kwargs: Any) -> nt.Kernel:
     if diffusion_time is None:
       if starts_at_unit_std:
@@ -93,8 +103,9 @@ def random_weights(
                        'under `parameterization="standard"` the relaxation '
                        'time of a weight depends on the width.')
 
+    W_multiplier, b_multiplier, weight, bias = (
+        own if numbers is None else numbers.get(key, own))
     frozen = jnp.inf if readout_freeze is None else readout_freeze
-    b_variance = 0. if b_std is None else b_std**2
     clock1, clock2 = jnp.minimum(tau1, frozen), jnp.minimum(tau2, frozen)
 
     def response(process, tau, tau_):
@@ -112,9 +123,9 @@ def random_weights(
       if A_nngp is None:
         return None
       times = to_axis(tau, 0, A_nngp.ndim), to_axis(tau_, axis_, A_nngp.ndim)
-      out = W_std**2 * weight.autocovariance(*times) * A_nngp
+      out = W_multiplier**2 * weight.autocovariance(*times) * A_nngp
       if constant is not None:
-        out += (b_variance * bias.autocovariance(*times) *
+        out += (b_multiplier**2 * bias.autocovariance(*times) *
                 getattr(constant, name))
       return out
 
@@ -125,10 +136,10 @@ def random_weights(
       times = to_axis(tau1, 0, ndim), to_axis(tau2, 1, ndim)
       clocks = to_axis(clock1, 0, ndim), to_axis(clock2, 1, ndim)
       A_ndk = linear.ntk - linear.nngp
-      out = W_std**2 * (weight.autocovariance(*clocks) * A_ndk +
-                        response(weight, *times) * linear.nngp)
+      out = W_multiplier**2 * (weight.autocovariance(*clocks) * A_ndk +
+                               response(weight, *times) * linear.nngp)
       if constant is not None:
-        out += b_variance * response(bias, *times) * constant.nngp
+        out += b_multiplier**2 * response(bias, *times) * constant.nngp
       return out
 
     axis_ = 0 if k.diagonal_batch else 1

@@ -14,7 +14,7 @@ Kernel (NDK).
 
 import collections
 import functools
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable, Hashable, Optional, Sequence
 
 import jax
 import neural_tangents as nt
@@ -26,6 +26,8 @@ from nt_ndk._src.base.typing import KernelFn
 from nt_ndk._src.base.typing import Layer
 from nt_ndk._src.base.typing import P
 from nt_ndk._src.base.typing import PyTree
+from nt_ndk._src.layers import structure as structure_lib
+from nt_ndk._src.layers.structure import Structure
 from nt_ndk._src.layers.times import canonicalize_times
 from nt_ndk._src.layers.times import DiffusionTime
 
@@ -108,7 +110,8 @@ def _evaluate(kernel_fn, x1, x2, get, **kwargs):
 
 def _public(triple: Layer, *, weights_move: bool,
             keywords: Optional[frozenset[str]],
-            readout: Optional[str] = None) -> Layer:
+            readout: Optional[str] = None,
+            structure: Optional[Structure] = None) -> Layer:
   """Adds checked diffusion times and `get="ndk"` to a layer of NT.
 
   Args:
@@ -118,6 +121,7 @@ def _public(triple: Layer, *, weights_move: bool,
     keywords: keyword arguments that `kernel_fn` accepts; `None` for any.
     readout: `None` if the layer has no random weights, "known" if it has a last
       layer of them, "unknown" if there are several that could be the last.
+    structure: what its kernel depends on; `None` is equal to no other.
 
   Returns:
     `(init_fn, apply_fn, kernel_fn)`.
@@ -126,7 +130,9 @@ def _public(triple: Layer, *, weights_move: bool,
 
   @functools.wraps(stock_kernel_fn)
   def kernel_fn(x1_or_kernel, x2=None, get=None, *, diffusion_time=None,
-                readout_freeze=None, **kwargs):
+                readout_freeze=None, numbers=None, **kwargs):
+    if numbers is not None:
+      kwargs['numbers'] = numbers
     if readout_freeze is not None and readout is not None:
       if readout == 'unknown':
         raise ValueError(
@@ -134,7 +140,7 @@ def _public(triple: Layer, *, weights_move: bool,
             'the readout, but this one ends in several branches with weights, '
             'or in attention. End the network in a layer such as `Dense`.')
       kwargs['readout_freeze'] = readout_freeze
-    unknown = set(kwargs) - {'readout_freeze'} - (
+    unknown = set(kwargs) - {'readout_freeze', 'numbers'} - (
         set(kwargs) if keywords is None else keywords)
     if unknown:
       raise TypeError(f'`kernel_fn` got unknown keyword arguments '
@@ -159,7 +165,8 @@ def _public(triple: Layer, *, weights_move: bool,
     return _evaluate(stock_kernel_fn, x1_or_kernel, x2, get, **kwargs)
 
   vars(kernel_fn).update(two_time_kernel_fn=kernel_fn, keywords=keywords,
-                         readout=readout)
+                         readout=readout,
+                         structure=structure or Structure(object()))
   return init_fn, apply_fn, kernel_fn
 
 
@@ -201,7 +208,9 @@ def stock(layer_fn: Callable[P, Layer],
   @functools.wraps(layer_fn)
   def new_layer_fn(*args: P.args, **kwargs: P.kwargs) -> Layer:
     return _public(layer_fn(*args, **kwargs), weights_move=False,
-                   keywords=keywords)
+                   keywords=keywords,
+                   structure=Structure(structure_lib.of_call(layer_fn, args,
+                                                             kwargs)))
 
   return new_layer_fn
 
@@ -261,18 +270,25 @@ def _is_one_time(diffusion_time: Optional[DiffusionTime]) -> bool:
 
 def weighted(layer_fn: Callable[P, Layer],
              readout: str = 'known') -> Callable[P, Layer]:
-  """Makes a layer of a function that returns `random_weights(...)`."""
+  """Makes a layer of a function that returns `random_weights(...)`.
+
+  Or another one whose weights move, without a `structure` of its `init_fn`.
+  """
 
   @functools.wraps(layer_fn)
   def new_layer_fn(*args: P.args, **kwargs: P.kwargs) -> Layer:
-    return _public(nt_stax.layer(layer_fn)(*args, **kwargs), weights_move=True,
-                   keywords=_KEYWORDS, readout=readout)
+    triple = nt_stax.layer(layer_fn)(*args, **kwargs)
+    structure = getattr(triple[0], 'structure', None) or Structure(
+        structure_lib.of_call(layer_fn, args, kwargs))
+    return _public(triple, weights_move=True, keywords=_KEYWORDS,
+                   readout=readout, structure=structure)
 
   return new_layer_fn
 
 
 def combined(combine: Callable[..., Layer], layers: Sequence[Any],
-             gather: Callable[[Any], Any], in_series: bool = False) -> Layer:
+             gather: Callable[[Any], Any], kind: Hashable,
+             in_series: bool = False) -> Layer:
   """Combines layers, each of them sound at two times or refused there.
 
   Args:
@@ -280,6 +296,7 @@ def combined(combine: Callable[..., Layer], layers: Sequence[Any],
     layers: `(init_fn, apply_fn, kernel_fn)` triples, also stock ones of NT.
     gather: arranges what belongs to each layer as `init_fn` arranges the
       parameters.
+    kind: what tells one combinator from another.
     in_series: whether the last layer with weights comes after all others.
 
   Returns:
@@ -288,6 +305,8 @@ def combined(combine: Callable[..., Layer], layers: Sequence[Any],
   layers = [l if is_two_time(l[2]) else
             _public(l, weights_move=False, keywords=None) for l in layers]
   keywords = [l[2].keywords for l in layers]
+  structure = structure_lib.gather(kind, [
+      l[2].structure if is_pure(l[2]) else Structure(l[2]) for l in layers])
   weighted_layers = [i for i, l in enumerate(layers) if l[2].readout]
   if not weighted_layers:
     readout = None
@@ -300,7 +319,8 @@ def combined(combine: Callable[..., Layer], layers: Sequence[Any],
     readout = 'unknown'
   init_fn, apply_fn, kernel_fn = _public(
       combine(*layers), weights_move=True,
-      keywords=None if None in keywords else _KEYWORDS, readout=readout)
+      keywords=None if None in keywords else _KEYWORDS, readout=readout,
+      structure=structure)
   vars(init_fn).update(prior_std=gather(
       [getattr(l[0], 'prior_std', ()) for l in layers]))
   if readout == 'known':

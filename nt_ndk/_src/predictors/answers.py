@@ -4,7 +4,6 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 from neural_tangents import predict as nt_predict
 import numpy as np
 
@@ -25,8 +24,8 @@ def restore(problem: Problem, mean: Any, covariance: Any,
             t_shape: tuple[int, ...], compute_cov: ComputeCov) -> Any:
   """Predictions in the shapes of users, and a warning if they are not good."""
   problem.warn(problem.stats['estimated_error'])
-  mean = problem.restore_mean(jnp.asarray(mean, problem.dtype), t_shape)
+  mean = problem.restore_mean(np.asarray(mean), t_shape)
   if not compute_cov:
     return mean
   return nt_predict.Gaussian(mean, problem.restore_covariance(
-      jnp.asarray(covariance, problem.dtype), t_shape, compute_cov == 'diag'))
+      np.asarray(covariance), t_shape, compute_cov == 'diag'))

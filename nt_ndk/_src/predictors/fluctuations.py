@@ -98,7 +98,7 @@ class Fluctuations:
 
   def predictions(self, tau: np.ndarray, x_test: PyTree,
                   compute_cov: ComputeCov,
-                  expected: Optional[jax.Array] = None,
+                  expected: Optional[np.ndarray] = None,
                   **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
     """Mean and covariance of predictions at diffusion times.
 

@@ -278,8 +278,7 @@ def markov_proximal_mse_ensemble(
           max(a, b), min(a, b), x_test, diagonal, **kernel_fn_test_test_kwargs)
       if a < b and not diagonal:
         out[i] = out[i].T
-    return problem.restore_covariance(
-        jnp.asarray(out, problem.dtype), t1.shape, diagonal)
+    return problem.restore_covariance(out, t1.shape, diagonal)
 
   @in_full_precision
   def phases() -> Phases:
@@ -298,7 +297,7 @@ def markov_proximal_mse_ensemble(
 
 
 def _covariance(problem: Problem, fluctuations: Fluctuations, tau: np.ndarray,
-                x_test: PyTree, compute_cov: ComputeCov, mean: jax.Array,
+                x_test: PyTree, compute_cov: ComputeCov, mean: np.ndarray,
                 **kwargs: Any) -> np.ndarray:
   """Covariance `[T, m, m]` or variance `[T, m]` at diffusion times `[T]`."""
   fluctuations.include(x_test, kwargs)

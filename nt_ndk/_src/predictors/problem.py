@@ -9,12 +9,16 @@ import warnings
 
 import jax
 import jax.numpy as jnp
-from neural_tangents import predict as nt_predict
 import numpy as np
+import scipy.linalg
 
 from nt_ndk._src.base import arguments
 from nt_ndk._src.base import memory
 from nt_ndk._src.base import progress as progress_lib
+from nt_ndk._src.base.arrays import Matrices
+from nt_ndk._src.base.arrays import numpy_of
+from nt_ndk._src.base.arrays import of_kind
+from nt_ndk._src.base.arrays import on_either
 from nt_ndk._src.base.devices import check_same
 from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.store import Store
@@ -27,13 +31,11 @@ from nt_ndk._src.kernels import functions
 from nt_ndk._src.kernels.compressed import CompressedKernel
 from nt_ndk._src.kernels.evaluation import KernelEvaluator
 from nt_ndk._src.kernels.evaluation import length
-from nt_ndk._src.kernels.evaluation import to_matrix
+from nt_ndk._src.kernels.programs import to_matrix
 
 _FLOAT32_RTOL = 1e-3
 # Estimated error that the user is told of.
 _WARN = 1e-3
-# Test inputs whose joint covariance is computed if only variances are wanted.
-_BLOCK = 64
 # Matrices beside those of a kernel: that of the NTK, that under the prior,
 # eigenvectors, and what these take to be found.
 _OTHERS = 7
@@ -42,21 +44,48 @@ MAX_FITS = 3
 FEW = 8
 
 
-@jax.jit
+@on_either
 def _training_weights(kernel, y, noise):
   """Size of `(K + noise)^-1 y`, the largest over outputs, times that of `K`."""
-  size = jnp.max(jnp.diagonal(kernel))
-  noise = jnp.maximum(noise, 10 * jnp.finfo(kernel.dtype).eps * size)
-  evals, evecs = jnp.linalg.eigh(kernel)
-  a = evecs @ ((evecs.T @ y) / (jnp.maximum(evals, 0.) + noise)[:, None])
-  return size * jnp.sqrt(jnp.max(jnp.mean(a**2, 0)))
+  np_ = numpy_of(kernel)
+  size = np_.diagonal(kernel).max()
+  noise = np_.maximum(noise, 10 * np_.finfo(kernel.dtype).eps * size)
+  evals, evecs = np_.linalg.eigh(kernel)
+  a = evecs @ ((evecs.T @ y) / (np_.maximum(evals, 0.) + noise)[:, None])
+  return size * np_.sqrt((a**2).mean(0).max())
 
 
-@jax.jit
+@on_either
+def _factorize(kernel, noise):
+  """Cholesky factor of `K + noise`."""
+  np_ = numpy_of(kernel)
+  return np_.linalg.cholesky(kernel + noise * np_.eye(len(kernel),
+                                                      dtype=kernel.dtype))
+
+
+def _solve_factor(factor, y, trans):
+  linalg = scipy.linalg if numpy_of(factor) is np else jax.scipy.linalg
+  return linalg.solve_triangular(factor, y, trans=trans, lower=True)
+
+
+@on_either
+def _weights(factor, y):
+  """`(K + noise)^-1 y`."""
+  return _solve_factor(factor, _solve_factor(factor, y, 0), 1)
+
+
+@on_either
+def _explained(factor, kernel):
+  """`L^-1 k^T`, whose squares are what data tell of predictions."""
+  return _solve_factor(factor, kernel.T, 0)
+
+
+@on_either
 def _rounding(kernel, weights):
   """Rounding error of `K w`."""
-  return jnp.finfo(kernel.dtype).eps * jnp.max(jnp.diagonal(kernel)) * jnp.sqrt(
-      len(kernel) * jnp.mean(weights**2))
+  np_ = numpy_of(kernel)
+  return np_.finfo(kernel.dtype).eps * np_.diagonal(kernel).max() * np_.sqrt(
+      len(kernel) * (weights**2).mean())
 
 
 class Problem:
@@ -108,10 +137,11 @@ class Problem:
     self.trace_axes = arguments.canonicalize_trace_axes(trace_axes,
                                                         y_train.ndim)
     last = range(-len(self.trace_axes), 0)
-    y = jnp.moveaxis(y_train, self.trace_axes, last)
+    y = np.moveaxis(np.asarray(y_train), self.trace_axes, last)
     rows = y_train.ndim - len(self.trace_axes)
     self._locations, self._trace_shape = y.shape[1:rows], y.shape[rows:]
-    self.y = y.reshape((int(np.prod(y.shape[:rows])), -1)).astype(self.dtype)
+    self.y = np.asarray(y.reshape((int(np.prod(y.shape[:rows])), -1)),
+                        self.dtype)
     self.y_scale = max(float(np.sqrt(np.mean(np.square(self.y)))), 1e-300)
 
     self.late = float(np.sqrt(jnp.finfo(self.dtype).max))
@@ -198,8 +228,8 @@ class Problem:
     From the weights of training samples at both ends of learning, the NTK and
     the posterior. The NDK is fitted again if that error is too large.
     """
-    weights = [float(to_host(_training_weights(kernel, self.y,
-                                              self.temperature)))
+    weights = [float(to_host(_training_weights(
+        of_kind(kernel), self.y, np.asarray(self.temperature, self.dtype))))
                for kernel in (self.ndk.initial, self.prior_kernel)]
     factor = 10 * (1 + max(weights) / self.y_scale) * np.sqrt(
         min(1., FEW / len(self.y)))
@@ -219,32 +249,34 @@ class Problem:
         'nngp', np.full((1, 2), self.late)))
 
   @functools.cached_property
-  def _posterior(self):
-    infer = nt_predict.gp_inference(self.prior_kernel, self.y,
-                                    diag_reg=self.temperature,
-                                    diag_reg_absolute_scale=True)
-    weights = infer(get='nngp', k_test_train=np.eye(len(self.y),
-                                                    dtype=self.dtype))
-    error = float(to_host(
-        _rounding(self.prior_kernel, weights))) / self.y_scale
-    error = error if np.isfinite(error) else np.inf
-    if error >= 1:
+  def _posterior(self) -> tuple[Matrices, Matrices, float]:
+    """Cholesky factor, weights of the training outputs, and their error."""
+    kernel = of_kind(self.prior_kernel)
+    error = np.inf
+    try:
+      factor = _factorize(kernel, np.asarray(self.temperature, self.dtype))
+      weights = _weights(factor, self.y)
+      error = float(to_host(_rounding(kernel, weights))) / self.y_scale
+    except np.linalg.LinAlgError:
+      pass
+    if not error < 1:
       raise ArithmeticError(
           'The covariance of the training outputs under the prior plus '
           f'temperature {self.temperature:.1e} is singular to rounding: the '
           f'mean would have a relative error of {error:.1e}. Leave out '
           'duplicated inputs, use float64, or a larger temperature.')
     self.warn(error)
-    return infer, error
+    return factor, weights, error
 
   @functools.cached_property
   def _smallest_eigenvalue(self) -> float:
     """Of the NTK."""
-    return float(to_host(jnp.linalg.eigvalsh(self.ndk.initial)[0]))
+    kernel = of_kind(self.ndk.initial)
+    return float(to_host(numpy_of(kernel).linalg.eigvalsh(kernel)[0]))
 
   def check_gradient_flow(self):
     """Raises if learning without noise has no end that can be computed."""
-    size = float(to_host(jnp.max(jnp.diagonal(self.ndk.initial))))
+    size = float(to_host(of_kind(self.ndk.initial).diagonal().max()))
     smallest = self._smallest_eigenvalue
     if not smallest > 4 * self.ndk.rounding * size:
       raise ArithmeticError(
@@ -270,51 +302,40 @@ class Problem:
 
   def posterior(self, evaluator: KernelEvaluator, tau: float, train_tau: float,
                 x_test: PyTree, compute_cov: ComputeCov,
-                **kwargs: Any) -> tuple[jax.Array, Optional[jax.Array]]:
+                **kwargs: Any) -> tuple[np.ndarray, Optional[np.ndarray]]:
     """The same for test outputs at one time and training outputs at another."""
-    infer, error = self._posterior
+    factor, weights, error = self._posterior
     self.stats['estimated_error'] = max(self.stats['estimated_error'], error)
     x = self.x_train if x_test is None else x_test
-    kernel = (self.prior_kernel if x_test is None and evaluator is
-              self.evaluator else
-              evaluator.test_train(x, 'nngp', np.array([[tau, train_tau]]),
-                                   **kwargs))
-    mean = to_host(infer(get='nngp', k_test_train=kernel))
+    kernel: Matrices = (
+        self.prior_kernel if x_test is None and evaluator is self.evaluator
+        else evaluator.test_train(x, 'nngp', np.array([[tau, train_tau]]),
+                                  **kwargs))
+    if isinstance(factor, np.ndarray):
+      kernel = np.asarray(kernel)
+    mean = to_host(kernel @ weights)
     if not compute_cov:
       return mean, None
-
-    def covariance(start, stop):
-      """Of a block of test inputs."""
-      some = slice(start, stop)
-      here = {k: (v[0][some], None) if isinstance(v, tuple) else v
-              for k, v in kwargs.items()}
-      prior = evaluator.test_test(
-          jax.tree_util.tree_map(lambda a: a[some], x), 'nngp', tau, tau,
-          **here)
-      rows = slice(start * evaluator.locations, stop * evaluator.locations)
-      return to_host(infer(get='nngp', k_test_train=kernel[rows],
-                           k_test_test=prior).covariance)
-
-    m = length(x)
-    if compute_cov != 'diag':
-      return mean, covariance(0, m)
-    variances = [jnp.diagonal(covariance(i, min(i + _BLOCK, m)))
-                 for i in range(0, m, _BLOCK)]
-    return mean, jnp.maximum(jnp.concatenate(variances), 0.)
+    explained = to_host(_explained(factor, kernel))
+    if compute_cov == 'diag':
+      prior = evaluator.variances(x, np.array([tau]), **kwargs)[0]
+      return mean, np.maximum(prior - np.sum(explained**2, 0), 0.)
+    joint = to_host(evaluator.test_test(x, 'nngp', tau, tau, **kwargs))
+    return mean, joint - explained.T @ explained
 
   # Shapes.
 
-  def restore_mean(self, out: jax.Array,
-                   t_shape: tuple[int, ...] = ()) -> jax.Array:
+  def restore_mean(self, out: Any, t_shape: tuple[int, ...] = ()) -> jax.Array:
     """`t_shape + [rows, columns]` to `t_shape + (n, ..., k)`."""
     n = out.shape[-2] // self.evaluator.locations
     out = out.reshape(t_shape + (n,) + self._locations + self._trace_shape)
-    return jnp.moveaxis(out, range(-len(self.trace_axes), 0), self.trace_axes)
+    return jnp.asarray(np.moveaxis(
+        out, range(-len(self.trace_axes), 0), self.trace_axes), self.dtype)
 
-  def flatten_mean(self, mean: jax.Array) -> jax.Array:
+  def flatten_mean(self, mean: jax.Array) -> np.ndarray:
     """`(n, ..., k)` to `[rows, columns]`."""
     last = range(-len(self.trace_axes), 0)
-    mean = jnp.moveaxis(mean, self.trace_axes, last)
+    mean = np.moveaxis(np.asarray(mean), self.trace_axes, last)
     return mean.reshape((len(mean) * self.evaluator.locations, -1))
 
   def flatten_covariance(self, covariance: jax.Array,
@@ -322,14 +343,14 @@ class Problem:
     """`(n, a, ...)` to `[rows]`, or `(n, n, a, a, ...)` to `[rows, rows]`."""
     return covariance.ravel() if diagonal else to_matrix(covariance)
 
-  def restore_covariance(self, out: jax.Array, t_shape: tuple[int, ...] = (),
+  def restore_covariance(self, out: Any, t_shape: tuple[int, ...] = (),
                          diagonal: bool = False) -> jax.Array:
     """To `t_shape + (n, a, ...)`, or `t_shape + (n, n, a, a, ...)` of NT."""
     n = out.shape[-1] // self.evaluator.locations
     shape = (n,) + self._locations
     if diagonal:
-      return out.reshape(t_shape + shape)
+      return jnp.asarray(out.reshape(t_shape + shape), self.dtype)
     out = out.reshape(t_shape + 2 * shape)
     start, size = len(t_shape), len(shape)
     order = [start + i + j * size for i in range(size) for j in range(2)]
-    return jnp.transpose(out, (*range(start), *order))
+    return jnp.asarray(np.transpose(out, (*range(start), *order)), self.dtype)

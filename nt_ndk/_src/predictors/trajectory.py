@@ -6,10 +6,9 @@ import functools
 import time
 from typing import Any, Optional
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from nt_ndk._src.base.arrays import of_kind
 from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.dynamics.volterra import Journal
@@ -31,7 +30,7 @@ class Trajectory:
     self._solver: Optional[VolterraSolver] = None
     self._fits = self._fitted = 0
 
-  def mean(self, tau: np.ndarray, x_test: PyTree, **kwargs: Any) -> jax.Array:
+  def mean(self, tau: np.ndarray, x_test: PyTree, **kwargs: Any) -> np.ndarray:
     """Mean predictions `tau.shape + [m, k]` at diffusion times."""
     problem = self._problem
     problem.include(problem.ndk, x_test, kwargs)
@@ -50,7 +49,7 @@ class Trajectory:
               problem.ndk.test_factors(x_test, **kwargs), flat[inside])))
     if not np.all(inside):
       out[~inside], _ = problem.equilibrium(x_test, **kwargs)
-    return jnp.asarray(out, problem.dtype).reshape(tau.shape + out.shape[1:])
+    return out.reshape(tau.shape + out.shape[1:])
 
   def _prepare(self) -> VolterraSolver:
     """The solver of the kernels as they are now."""
@@ -129,8 +128,8 @@ class Trajectory:
     family = problem.ndk.family
     size = lambda tau: family.size(tau) / family.size(0.)
     # The first kernel is that of the beginning.
-    largest = float(to_host(jnp.max(jnp.diagonal(
-        problem.factors(problem.ndk)))))
+    factors = of_kind(problem.factors(problem.ndk))
+    largest = float(to_host(factors.diagonal().max()))
     total = solver.total(size) * np.max(size(solver.ends)) * largest
     total *= np.sqrt(min(1., FEW / len(problem.y)))
     return 1 + total / problem.y_scale
