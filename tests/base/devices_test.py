@@ -160,12 +160,12 @@ class DevicesTest(parameterized.TestCase):
     self.assertEqual(seen, {'highest'})
     self.assertIsNone(jax.config.jax_default_matmul_precision)
 
-  @parameterized.parameters(
-      'diffusive_limit_mse_ensemble', 'representational_drift_mse_ensemble')
+  @parameterized.parameters(['representational_drift_mse_ensemble'])
   def test_products_in_full_precision(self, name):
     self.check_products_in_full_precision(name)
 
-  @parameterized.parameters(['markov_proximal_mse_ensemble'])
+  @parameterized.parameters(
+      'markov_proximal_mse_ensemble', 'diffusive_limit_mse_ensemble')
   @pytest.mark.slow
   def test_products_in_full_precision_more(self, name):
     self.check_products_in_full_precision(name)

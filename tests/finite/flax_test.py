@@ -118,16 +118,19 @@ class SameNetworkTest(parameterized.TestCase):
       z = (estimate.mean - getattr(want, get)) / estimate.standard_error
       np.testing.assert_array_less(np.abs(z), 4., get)
 
-  @parameterized.parameters(('linen', dense_network), ('nnx', image_network))
+  @parameterized.parameters(('linen', dense_network), ('nnx', dense_network))
   def test_kernels(self, library, network):
     self.check_kernels(library, network)
 
-  @parameterized.parameters(('linen', image_network), ('nnx', dense_network))
+  @parameterized.parameters(('linen', image_network), ('nnx', image_network))
   @pytest.mark.slow
   def test_kernels_more(self, library, network):
     self.check_kernels(library, network)
 
-  def check_learning(self, library, network):
+  @parameterized.product(library=('linen', 'nnx'),
+                         network=(dense_network, image_network))
+  @pytest.mark.slow
+  def test_learning(self, library, network):
     x, _ = self.inputs(network)
     y, t = jnp.array([[1.], [-1.]]), jnp.array([0., 2.])
     one, two = (langevin.markov_proximal_ensemble(
@@ -138,17 +141,6 @@ class SameNetworkTest(parameterized.TestCase):
     z = (one.variance - two.variance) / np.hypot(one.variance_error,
                                                  two.variance_error)
     np.testing.assert_array_less(np.abs(z), 4.)
-
-  @parameterized.parameters([('nnx', dense_network)])
-  def test_learning(self, library, network):
-    self.check_learning(library, network)
-
-  @parameterized.parameters(
-      ('linen', dense_network), ('linen', image_network),
-      ('nnx', image_network))
-  @pytest.mark.slow
-  def test_learning_more(self, library, network):
-    self.check_learning(library, network)
 
 
 class RefusalsTest(parameterized.TestCase):

@@ -94,7 +94,9 @@ class LangevinTest(parameterized.TestCase):
     np.testing.assert_array_less(1.4, order)
     np.testing.assert_array_less(order, 2.6)
 
-  def check_posterior_of_a_deep_linear_network(self, temperature):
+  @parameterized.parameters(.3, 1.)
+  @pytest.mark.slow
+  def test_posterior_of_a_deep_linear_network(self, temperature):
     init_fn, apply_fn, _ = stax.serial(
         stax.Dense(1, W_prior_std=.9), stax.Dense(1, 1.2, W_prior_std=1.3))
     y = jnp.array([[1.1]])
@@ -111,15 +113,6 @@ class LangevinTest(parameterized.TestCase):
     mean = np.sum(weight * f)
     for z in z_scores(ensemble, mean, np.sum(weight * (f - mean)**2)):
       self.assertLess(np.abs(z[0, 0]), 4.)
-
-  @parameterized.parameters([1.])
-  def test_posterior_of_a_deep_linear_network(self, temperature):
-    self.check_posterior_of_a_deep_linear_network(temperature)
-
-  @parameterized.parameters([.3])
-  @pytest.mark.slow
-  def test_posterior_of_a_deep_linear_network_more(self, temperature):
-    self.check_posterior_of_a_deep_linear_network(temperature)
 
   def test_no_noise_is_gradient_flow(self):
     init_fn, apply_fn, kernel_fn = stax.Dense(2, W_init_std=S0)

@@ -13,6 +13,7 @@ import jax
 from jax import random
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import nt_ndk
 from nt_ndk import monte_carlo
@@ -110,8 +111,7 @@ class FreePathsTest(parameterized.TestCase):
       np.testing.assert_allclose(kernel(one), kernel(swapped).T, rtol=1e-12)
       np.testing.assert_array_equal(kernel(same), kernel(both))
 
-  @parameterized.parameters(*nt_ndk.NtkImplementation)
-  def test_implementations(self, implementation):
+  def check_implementations(self, implementation):
     init_fn, apply_fn, _ = stax.serial(
         stax.Conv(4, (2, 2), W_prior_std=.7), stax.Relu(), stax.Flatten(),
         stax.Dense(2))
@@ -122,6 +122,15 @@ class FreePathsTest(parameterized.TestCase):
                 x1, x2, 'ndk', diffusion_time=(.2, .5)).mean
         for kwargs in ({}, dict(implementation=implementation, vmap_axes=0)))
     np.testing.assert_allclose(got, want, rtol=1e-10)
+
+  @parameterized.parameters([*nt_ndk.NtkImplementation][:1])
+  def test_implementations(self, implementation):
+    self.check_implementations(implementation)
+
+  @parameterized.parameters([*nt_ndk.NtkImplementation][1:])
+  @pytest.mark.slow
+  def test_implementations_more(self, implementation):
+    self.check_implementations(implementation)
 
   def test_flax(self):
     # The same network, with its multipliers in the parameters: standard

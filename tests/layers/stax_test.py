@@ -258,13 +258,24 @@ class PhysicsTest(parameterized.TestCase):
     _, _, kernel_fn = network(NETWORKS[name])
     self.assert_fluctuation_dissipation(kernel_fn, x1, x2, 401., 400.2)
 
-  @parameterized.parameters(*zip(CONVOLUTIONS, 3 * [stax.Relu, stax.Erf]))
-  def test_fluctuation_dissipation_convolutions(self, name, phi):
+  def check_fluctuation_dissipation_convolutions(self, name, phi):
     kernel_fn = build(stax, name, [
         dict(W_std=1.3, b_std=.6, W_init_std=s, W_prior_std=s, b_init_std=1 / s,
              b_prior_std=1 / s) for s in (.7, 1.2, 1.5)], phi)[2]
     self.assert_fluctuation_dissipation(kernel_fn, *images(), 1.5, .4)
 
+  @parameterized.parameters(
+      ('conv', stax.Relu), ('local_pool', stax.Erf), ('transpose', stax.Erf))
+  def test_fluctuation_dissipation_convolutions(self, name, phi):
+    self.check_fluctuation_dissipation_convolutions(name, phi)
+
+  @parameterized.parameters(
+      ('circular', stax.Erf), ('local', stax.Relu), ('local_first', stax.Relu))
+  @pytest.mark.slow
+  def test_fluctuation_dissipation_convolutions_more(self, name, phi):
+    self.check_fluctuation_dissipation_convolutions(name, phi)
+
+  @pytest.mark.slow
   def test_fluctuation_dissipation_architectures(self):
     layer = lambda s: stax.Dense(8, 1.3, .4, W_init_std=s, W_prior_std=s)
     branches = lambda fan_in: stax.serial(

@@ -340,9 +340,9 @@ class FiniteTimeTest(parameterized.TestCase):
     close(got.mean, mean[:-1], 1e-4 * rms(p.y))
     close(got.covariance, covariance[:-1], 1e-4 * p.scale)
 
-  def check_shapes_and_order_of_times(self, hidden_learning):
-    p = problem('linear1')
-    predict_fn = predictor('linear1', p.freeze, hidden_learning)
+  def check_shapes_and_order_of_times(self, name, hidden_learning):
+    p = problem(name)
+    predict_fn = predictor(name, p.freeze, hidden_learning)
     t = their_time(p, [[6., 0., .5], [1., 30., .01]])
     mean = predict_fn(t=t, x_test=p.inputs)
     self.assertEqual(mean.shape, (2, 3, 6, 2))
@@ -361,20 +361,19 @@ class FiniteTimeTest(parameterized.TestCase):
     close(got.mean, -2. * mean, 1e-4)
     close(got.covariance, full.covariance, 1e-5 * p.scale)
 
-  @parameterized.parameters([False])
-  def test_shapes_and_order_of_times(self, hidden_learning):
-    self.check_shapes_and_order_of_times(hidden_learning)
+  @parameterized.parameters([('erf1', False)])
+  def test_shapes_and_order_of_times(self, name, hidden_learning):
+    self.check_shapes_and_order_of_times(name, hidden_learning)
 
-  @parameterized.parameters([True])
+  @parameterized.product(name=['linear1'], hidden_learning=[False, True])
   @pytest.mark.slow
-  def test_shapes_and_order_of_times_more(self, hidden_learning):
-    self.check_shapes_and_order_of_times(hidden_learning)
+  def test_shapes_and_order_of_times_more(self, name, hidden_learning):
+    self.check_shapes_and_order_of_times(name, hidden_learning)
 
 
 class FiniteNetworksTest(parameterized.TestCase):
 
-  @parameterized.parameters(('forget', False), ('hidden', True))
-  def test_ensemble(self, branch, hidden_learning):
+  def check_ensemble(self, branch, hidden_learning):
     stored, kernel_fn = load_ensemble('relu')
     x, y, networks = stored['x_train'], stored['y_train'], stored['networks']
     freeze = float(stored['freeze_time'])
@@ -397,6 +396,15 @@ class FiniteNetworksTest(parameterized.TestCase):
       with self.subTest(name):
         self.assertLess(rms(value), 1.6)
         self.assertLess(np.abs(value).max(), 4.5)
+
+  @parameterized.parameters([('forget', False)])
+  def test_ensemble(self, branch, hidden_learning):
+    self.check_ensemble(branch, hidden_learning)
+
+  @parameterized.parameters([('hidden', True)])
+  @pytest.mark.slow
+  def test_ensemble_more(self, branch, hidden_learning):
+    self.check_ensemble(branch, hidden_learning)
 
 
 class RefusalsTest(parameterized.TestCase):

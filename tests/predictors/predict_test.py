@@ -463,6 +463,7 @@ class RefusalsTest(parameterized.TestCase):
     with self.assertRaisesRegex((ValueError, TypeError), word):
       predict_fn(**kwargs)
 
+  @pytest.mark.slow
   def test_wrapped_kernel_fn(self):
     x, y, z = data()
     kernel_fn = network(description())
@@ -496,7 +497,9 @@ class RefusalsTest(parameterized.TestCase):
           TypeError, f'`{word}`.*`jax.jit`'):
         jax.jit(f)(a)
 
-  def check_duplicates_without_noise(self, temperature):
+  @parameterized.parameters(0., 1e-16, 1e-15)
+  @pytest.mark.slow
+  def test_duplicates_without_noise(self, temperature):
     # Two answers for one question.
     x, y, z = data()
     predict_fn = ensemble(network(description()), np.concatenate([x, x]),
@@ -507,15 +510,6 @@ class RefusalsTest(parameterized.TestCase):
     if not temperature:
       got = predict_fn(t=30., x_test=z, get='ndk')
       np.testing.assert_allclose(got, 0., atol=1e-6)
-
-  @parameterized.parameters([0.])
-  def test_duplicates_without_noise(self, temperature):
-    self.check_duplicates_without_noise(temperature)
-
-  @parameterized.parameters(1e-16, 1e-15)
-  @pytest.mark.slow
-  def test_duplicates_without_noise_more(self, temperature):
-    self.check_duplicates_without_noise(temperature)
 
   def test_warns_if_rows_of_the_resolvent_give_another_mean(self):
     x, y, z = data()

@@ -21,10 +21,10 @@ from neural_tangents import predict as nt_predict
 jax.config.update('jax_enable_x64', True)
 
 
-def problem(n=12, noise=0., phi='relu', seed=0, **kwargs):
+def problem(n=12, noise=0., phi='relu', seed=0, m=40, **kwargs):
   """Two classes; `noise` is the fraction of wrong training labels."""
   rng = np.random.default_rng(seed)
-  x, z = rng.normal(size=(n, 6)), rng.normal(size=(40, 6))
+  x, z = rng.normal(size=(n, 6)), rng.normal(size=(m, 6))
   y, w = np.sign(x[:, :1]), np.sign(z[:, :1])
   y[rng.uniform(size=n) < noise] *= -1
   return network(description(phi, 1, **kwargs)), x, y, z, w
@@ -35,7 +35,7 @@ class OptimalStoppingTest(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    kernel_fn, x, y, cls.z, cls.w = problem(s0=.5)
+    kernel_fn, x, y, cls.z, cls.w = problem(8, s0=.5, m=12)
     cls.y = y
     cls.predict_fn = staticmethod(predict.markov_proximal_mse_ensemble(
         kernel_fn, x, y, 1e-2))
