@@ -15,6 +15,7 @@ from nt_ndk import batch
 from nt_ndk import stax
 from nt_ndk._src.kernels import evaluation as kernel_evaluation
 from nt_ndk._src.kernels import family as kernel_family
+from nt_ndk._src.kernels import programs
 from nt_ndk._src.kernels.compressed import CompressedKernel
 from nt_ndk._src.kernels.evaluation import KernelEvaluator
 
@@ -223,7 +224,8 @@ class KernelEvaluatorTest(parameterized.TestCase):
 
   def test_symmetric_kernels(self):
     # ReLU without biases: norms and times factorise.
-    _, mirrored, computed = self.blocks(inputs(80), network('relu', 2, 2.))
+    _, mirrored, computed = self.blocks(inputs(80), network('relu', 2, 2.),
+                                        size=2**14)
     self.assertEqual(mirrored, 6)  # 5 x 5 blocks, the first ones both ways.
     self.assertEqual(computed, 25 - 6)
 

@@ -332,7 +332,7 @@ class Problem:
     return jnp.asarray(np.moveaxis(
         out, range(-len(self.trace_axes), 0), self.trace_axes), self.dtype)
 
-  def flatten_mean(self, mean: jax.Array) -> np.ndarray:
+  def flatten_mean(self, mean: Any) -> np.ndarray:
     """`(n, ..., k)` to `[rows, columns]`."""
     last = range(-len(self.trace_axes), 0)
     mean = np.moveaxis(np.asarray(mean), self.trace_axes, last)
