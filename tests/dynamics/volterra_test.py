@@ -256,18 +256,23 @@ class VolterraTest(parameterized.TestCase):
 
   @parameterized.parameters(1, 3)
   def test_numpy_and_jax_do_the_same(self, columns):
-    # Small problems run in NumPy, large ones and those on accelerators in JAX.
+    # Problems run in NumPy on a CPU, but products with large matrices in JAX, and
+    # all of it on accelerators.
     g, gamma, t = np.geomspace(1e-3, 1e3, 30), 1e2, np.geomspace(1e-6, 3., 40)
     found = []
-    for small in (True, False):
-      with mock.patch.object(volterra, 'is_small', lambda _, s=small: s):
+    for host, small in ((True, True), (True, False), (False, False)):
+      with mock.patch.multiple(
+          volterra, on_host=lambda _, h=host: h, is_small=lambda _, s=small: s,
+          of_kind=np.asarray if small else jnp.asarray):
         solve, matrix, u = solver(g, gamma, rtol=1e-7, max_step=1.,
                                   columns=columns)
         solve.extend(3.)
         found.append((solve.integral(matrix, t), solve.solution(t)))
-        self.assertEqual(isinstance(solve._rho, np.ndarray), small)
-    for one, other in zip(*found):
-      np.testing.assert_allclose(one, other, rtol=0, atol=1e-8 * np.max(one))
+        self.assertEqual(isinstance(solve._rho, np.ndarray), host)
+        self.assertEqual(isinstance(solve._factors, np.ndarray), small)
+    for others in found[1:]:
+      for one, other in zip(found[0], others):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-8 * np.max(one))
 
   def test_starts_at_the_right_hand_side(self):
     solve, matrix, _ = solver([1., 2.], rtol=1e-5)

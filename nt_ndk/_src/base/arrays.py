@@ -3,7 +3,8 @@
 """Functions of arrays of NumPy, or of JAX.
 
 JAX compiles a program for each shape, which takes longer than to solve a small
-problem. On one CPU NumPy does that, with nothing to compile.
+problem. On one CPU NumPy computes, with nothing to compile, all but products
+with large matrices.
 """
 
 import functools
@@ -58,6 +59,32 @@ def on_either(f: _F, static_argnames: Any = ()) -> _F:
     return on(first, *args, **kwargs)
 
   return cast(_F, either)
+
+
+@functools.partial(jax.jit, static_argnames='transposed')
+def _compiled_product(matrix, x, transposed):
+  matrix = matrix.T if transposed else matrix
+  return matrix.reshape((-1, len(x))) @ x
+
+
+def product(matrix: Matrices, x: Any, transposed: bool = False) -> Any:
+  """A product with a matrix, or with several side by side.
+
+  Of an array of NumPy with a matrix of JAX, JAX computes it: where rows are
+  many, that is what takes long.
+
+  Args:
+    matrix: `[m, R * n]`, or its transpose.
+    x: `[n, c]`.
+    transposed: whether the matrix is transposed.
+
+  Returns:
+    `[m * R, c]`.
+  """
+  if isinstance(x, np.ndarray) and isinstance(matrix, jax.Array):
+    return np.asarray(_compiled_product(matrix, x, transposed))
+  matrix = matrix.T if transposed else matrix
+  return matrix.reshape((-1, len(x))) @ x
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -42,7 +42,10 @@ import scipy.linalg
 from nt_ndk._src.base.arrays import is_small
 from nt_ndk._src.base.arrays import Matrices
 from nt_ndk._src.base.arrays import numpy_of
+from nt_ndk._src.base.arrays import of_kind
 from nt_ndk._src.base.arrays import on_either
+from nt_ndk._src.base.arrays import on_host
+from nt_ndk._src.base.arrays import product
 from nt_ndk._src.base.devices import in_one_thread
 from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import Numbers
@@ -125,9 +128,8 @@ class Record(NamedTuple):
   precise: bool
 
 
-# Functions of arrays are those of NumPy for small problems on one CPU, where
-# nothing is compiled, and of JAX for all others. Arrays of one kind have points
-# first: values `[points, n, k]`, and what the `K_r` make of them, images,
+# Arrays are of NumPy on one CPU and of JAX elsewhere. They have points first:
+# values `[points, n, k]`, and what the `K_r` make of them, images,
 # `[points, R, n, k]`.
 
 
@@ -140,7 +142,7 @@ def _rms(x):
 def _images(x, factors):
   """`K_r x`, `[s, R, m, k]`; factors `[m, R * n]`, x `[s, n, k]`."""
   s, n, k = x.shape
-  out = factors.reshape((-1, n)) @ x.transpose((1, 0, 2)).reshape((n, -1))
+  out = product(factors, x.transpose((1, 0, 2)).reshape((n, -1)))
   return out.reshape((len(factors), -1, s, k)).transpose((2, 1, 0, 3))
 
 
@@ -152,18 +154,18 @@ def _weigh(images, weights):
   return out.reshape((len(weights),) + images.shape[2:])
 
 
-@on_either
-def _multiply(x, matrix):
+def _multiply(x, matrix, transposed=False):
   """`matrix @ x` at all points `[s, n, k]`, in the precision of the matrix."""
   s, n, k = x.shape
   flat = x.transpose((1, 0, 2)).reshape((n, -1)).astype(matrix.dtype)
-  return (matrix @ flat).astype(x.dtype).reshape((n, s, k)).transpose((1, 0, 2))
+  out = product(matrix, flat, transposed).astype(x.dtype)
+  return out.reshape((n, s, k)).transpose((1, 0, 2))
 
 
 @on_either
 def _precondition(residual, evecs, inverse):
   """Solves the equations of modes; inverse `[n, s, s]`."""
-  z = _multiply(residual, evecs.T)
+  z = _multiply(residual, evecs, transposed=True)
   return _multiply(numpy_of(z).einsum('nij,jnk->ink', inverse, z), evecs)
 
 
@@ -383,10 +385,10 @@ class VolterraSolver:
       journal: keeps panels, and has those of an earlier solution of the same
         equation, which is taken up where it ended.
     """
-    self._small = is_small(factors)
     self._kernel = kernel
-    self._factors, self._y = ((np if self._small else jnp).asarray(a)
-                              for a in (factors, y))
+    self._host, self._small = on_host(factors), is_small(factors)
+    self._factors = of_kind(factors)
+    self._y = (np if self._host else jnp).asarray(y)
     self._gamma = gamma
     self._rtol = rtol
     self._limit = limit
@@ -486,14 +488,14 @@ class VolterraSolver:
 
   def _known(self) -> tuple[Matrices, Matrices]:
     """Values and images so far, of JAX with all that there is room for."""
-    count = 1 + len(self._points) if self._small else len(self._rho)
+    count = 1 + len(self._points) if self._host else len(self._rho)
     return self._rho[:count], self._images[:count]
 
   def _last(self) -> tuple[Matrices, Matrices, int]:
     """The last values and images, and at which of them the panel begins."""
     count, points = 1 + len(self._points), len(self._collocation.points) + 1
     start = max(count - points, 0)
-    if self._small:
+    if self._host:
       return (self._rho[start:count], self._images[start:count],
               count - 1 - start)
     return *_slices(self._rho, self._images, start, points), count - 1 - start
@@ -586,7 +588,7 @@ class VolterraSolver:
           numpy_of(a).concatenate([a, numpy_of(a).zeros_like(a)])
           for a in (self._rho, self._images))
     count = 1 + len(self._points)
-    if self._small:
+    if self._host:
       self._rho[count:count + stages] = record.x
       self._images[count:count + stages] = record.images
     else:
@@ -630,8 +632,7 @@ class VolterraSolver:
     if self._limit is None or tau < self._limit_from:
       return np.inf
     limit, integral = self._limit()
-    if self._small:
-      limit, integral = np.asarray(limit), np.asarray(integral)
+    integral = of_kind(integral)
     distance, change = map(float, to_host(_distance(x, limit, integral)))
     return max(distance, self._gamma * change) / self._scale
 
@@ -736,7 +737,7 @@ class VolterraSolver:
       `tau.shape + [m, k]`.
     """
     count = 1 + len(self._points)
-    room = count if self._small else -(-count // _ROUND) * _ROUND
+    room = count if self._host else -(-count // _ROUND) * _ROUND
     weights = np.zeros((room, room, self._images.shape[1]), self._y.dtype)
     start = 1
     for panel in self._weights:
