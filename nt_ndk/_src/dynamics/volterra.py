@@ -447,7 +447,6 @@ class VolterraSolver:
     polynomials = self._collocation.lagrange((tau_ - start) / step)
     return np.einsum('iqj,iqr->ijr', weights[..., None] * polynomials, phi)
 
-  @in_one_thread
   def _panel_weights(self,
                      step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weights of the past points and of the points of a new panel."""
@@ -636,6 +635,7 @@ class VolterraSolver:
     distance, change = map(float, to_host(_distance(x, limit, integral)))
     return max(distance, self._gamma * change) / self._scale
 
+  @in_one_thread
   def extend(self, tau: float,
              progress: Optional[Callable[[float], None]] = None) -> None:
     """Solves up to `tau`, or until the solution has settled.

@@ -87,7 +87,8 @@ def _put_on_device(matrices, block, start, count, transposed):
   if transposed:
     block, start = jnp.transpose(block), start[::-1]
   out = matrices.reshape((len(matrices), count, -1))
-  return jax.lax.dynamic_update_slice(out, block, start).reshape(matrices.shape)
+  return jax.lax.dynamic_update_slice(out, block.astype(out.dtype),
+                                      start).reshape(matrices.shape)
 
 
 def _repeat(matrices, rows, originals, count, itself):
@@ -285,13 +286,17 @@ class KernelEvaluator:
                                      **kwargs).compile().memory_analysis()
     return self.spread.count * getattr(analysis, 'temp_size_in_bytes', 0)
 
-  def _block_size(self, n: int, size: int) -> int:
-    """Number of samples in a block; if there are fewer, others fill it up."""
-    if n >= size:
-      return size
-    if self._vectors:
-      return min(size, max(_FEW, 1 << (n - 1).bit_length()))
-    return min(size, -(-n // _SMALLEST_BLOCK) * _SMALLEST_BLOCK)
+  def _block_sizes(self, n1: int, n2: int, times: int) -> list[int]:
+    """Numbers of samples of a block; if there are fewer, others fill it up."""
+    largest = max(_SMALLEST_BLOCK,
+                  int((self._block_bytes / (self._bytes * times))**.5))
+    if not self._vectors:
+      return [min(largest, -(-n // _SMALLEST_BLOCK) * _SMALLEST_BLOCK)
+              for n in (n1, n2)]
+    size = _FEW
+    while size < min(max(n1, n2), largest):
+      size *= 4
+    return 2 * [min(size, largest)]
 
   def _in_blocks(self, x1: PyTree, x2: PyTree, get: str, tau: np.ndarray,
                  kwargs: dict[str, Any], itself: bool,
@@ -302,57 +307,71 @@ class KernelEvaluator:
     the first samples with all others, and in every block on the diagonal, the
     rest is computed on one side only.
     """
-    # Products of vectors are shared between times.
-    most = _TIMES_TOGETHER if self._vectors else 1
-    largest = max(_SMALLEST_BLOCK,
-                  int((self._block_bytes / (self._bytes * most))**.5))
-    count, loc = len(tau), self.locations
-    starts, blocks = [], []
-    for i, x in enumerate((x1, x2)):
-      data = x, {k: v[i] for k, v in kwargs.items() if is_pair(v)}
-      n = length(x)
-      size = self._block_size(n, largest)
+    count, loc, q = len(tau), self.locations, 0
+    host = jax.default_backend() == 'cpu'
+    out = (aligned_zeros if host else jnp.zeros)(
+        (length(x1) * loc, count * length(x2) * loc), tau.dtype)
+    data = [(x, {k: v[i] for k, v in kwargs.items() if is_pair(v)})
+            for i, x in enumerate((x1, x2))]
+    network = self._network(get, self._stock_kernel_fn)
+    while q < count:
+      # Products of vectors are shared between times.
+      many = self._vectors and count - q > _TIMES_TOGETHER // 4
+      together = _TIMES_TOGETHER if many else 1
+      stop = min(q + together, count)
+      times = tau[np.minimum(np.arange(q, q + together), count - 1)]
+      out = self._put_blocks(out, network, data, times, slice(q, stop), count,
+                             itself)
+      q = stop
+      report(q)
+    return out
+
+  def _put_blocks(self, out: Matrices, network: programs.Network,
+                  data: list[Any], times: np.ndarray, where: slice, count: int,
+                  itself: bool) -> Matrices:
+    """Puts kernels at a few times, block by block, in their places."""
+    starts, parts = [], []
+    lengths = [length(x) for x, _ in data]
+    sizes = self._block_sizes(lengths[0], lengths[1], len(times))
+    for (x, arrays), n, size in zip(data, lengths, sizes):
       starts.append(np.unique(np.minimum(np.arange(0, n, size),
                                          max(n - size, 0))))
-      blocks.append([jax.device_put(_take(data, np.arange(a, a + size) % n))
-                     for a in starts[-1]])
-    (rows, columns), (first, second) = starts, blocks
-    n1, n2 = length(x1) * loc, length(x2) * loc
-    network = self._network(get, self._stock_kernel_fn)
-    program = programs.block(network)
-    host = jax.default_backend() == 'cpu'
-    out = (aligned_zeros if host else jnp.zeros)((n1, count * n2), tau.dtype)
+      parts.append([jax.device_put(_take((x, arrays),
+                                         np.arange(a, a + size) % n))
+                    for a in starts[-1]])
+    (rows, columns), (first, second) = starts, parts
+    loc, program = self.locations, programs.block(network)
+    n1, n2 = (n * loc for n in lengths)
 
-    def put(out, q, times, i, j, mirrored=False):
-      block = program(first[i], second[j], tuple(times.T), network.numbers,
-                      network.chosen)
-      if host:
-        block = np.asarray(block)
-      block = block[:n1, :count - q, :n2].astype(out.dtype)
-      start = rows[i] * loc, q, columns[j] * loc
-      for transposed in (False, True)[:1 + mirrored]:
-        out = _put(out, block, start, count, transposed)
-      return out, block
+    def compute(pairs):
+      """Blocks by their indices; all are under way before one is needed."""
+      return {(i, j): program(first[i], second[j], tuple(times.T),
+                              network.numbers, network.chosen)
+              for i, j in pairs}
 
-    q = 0
-    while q < count:
-      # Times of one block, one or many.
-      together = most if count - q > most // 4 else 1
-      times = tau[np.minimum(np.arange(q, q + together), count - 1)]
-      known: dict[tuple[int, int], Matrices] = {}
-      symmetric = itself
-      if itself:
-        for i in range(len(rows)):
-          for pair in dict.fromkeys(((0, i), (i, 0), (i, i))):
-            out, known[pair] = put(out, q, times, *pair)
-        symmetric = all(bool(to_host(_is_transpose(block, known[j, i])))
-                        for (i, j), block in known.items())
-      for i in range(len(rows)):
-        for j in range(i if symmetric else 0, len(columns)):
-          if (i, j) not in known:
-            out, _ = put(out, q, times, i, j, symmetric)
-        report(q + min(together, count - q) * (i + 1) / len(rows))
-      q += together
+    def put(out, blocks, mirrored=False):
+      for (i, j), block in blocks.items():
+        if isinstance(out, np.ndarray):
+          block = np.asarray(block)
+        block = block[:n1, :where.stop - where.start, :n2]
+        start = rows[i] * loc, where.start, columns[j] * loc
+        for transposed in (False, True)[:1 + mirrored]:
+          out = _put(out, block, start, count, transposed)
+      return out
+
+    known, symmetric = {}, itself
+    if itself:
+      known = compute(dict.fromkeys(
+          pair for i in range(len(rows)) for pair in ((0, i), (i, 0), (i, i))))
+      out = put(out, known)
+      if isinstance(out, np.ndarray):
+        known = {pair: np.asarray(block) for pair, block in known.items()}
+      symmetric = all(bool(to_host(_is_transpose(block, known[j, i])))
+                      for (i, j), block in known.items())
+    for i in range(len(rows)):
+      out = put(out, compute(
+          (i, j) for j in range(i if symmetric else 0, len(columns))
+          if (i, j) not in known), symmetric)
     return out
 
   def _side_by_side(self, x1: PyTree, x2: PyTree, get: str, tau: np.ndarray,
