@@ -59,6 +59,7 @@ _CASES = {
     'relu_1000_float32': dict(network='relu', n=1000, x64=False),
     'relu_1000_many_times': dict(network='relu', n=1000, n_times=10_000),
     'relu_1000_few_decades': dict(network='relu', n=1000, decades=4),
+    'relu_300_variance': dict(network='relu', n=300, n_times=20, cov='diag'),
     'relu_1000_variance': dict(network='relu', n=1000, n_times=20, cov='diag'),
     'erf_1000_variance': dict(network='erf', n=1000, n_times=20, cov='diag'),
     'cnn_500': dict(network='cnn', n=500, n_test=50),
@@ -92,6 +93,11 @@ _TEMPERATURE = 1e-3
 def gigabytes():
   """Peak memory of this process so far."""
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def device_bytes():
+  """Peak memory of an accelerator so far; 0 on a CPU."""
+  return (jax.devices()[0].memory_stats() or {}).get('peak_bytes_in_use', 0)
 
 
 def timed(f):
@@ -166,7 +172,8 @@ def measure(network, n, decades=9, n_times=100, n_test=200, same_norm=True,
 
   first, (prediction, stats) = timed(ours)
   row = dict(n=n, times=len(t), decades=decades, first_call=first,
-             gigabytes=gigabytes())
+             gigabytes=gigabytes(), planned_bytes=stats['planned_bytes'],
+             device_peak_bytes=device_bytes())
   first, answer = timed(theirs)
   row |= dict(peer_first_call=first, gigabytes_with_peer=gigabytes())
   mean = prediction.mean if cov else prediction

@@ -202,6 +202,17 @@ class KernelEvaluatorTest(parameterized.TestCase):
         matrix[pairs[:, 0], pairs[:, 1]], rtol=1e-6, atol=1e-7)
     self.assertEqual(evaluator.evaluations, 1)
 
+  def test_copies_among_training_inputs_are_not_those_of_test_inputs(self):
+    kernel_fn, x, z = network('relu', 1, 2.), inputs(9), inputs(5)[::-1]
+    x = np.concatenate([x, x])
+    evaluator = KernelEvaluator(kernel_fn, x, 1)
+    for got, x1, x2 in (
+        (evaluator.test_test(z, 'nngp', .5, .1), z, z),
+        (evaluator.test_train(z, 'nngp', np.array([[.5, .1]])), z, x),
+        (evaluator.train_train('nngp', np.array([[.5, .1]])), x, x)):
+      np.testing.assert_allclose(got, kernel_fn(
+          x1, x2, 'nngp', diffusion_time=(.5, .1)), rtol=1e-7, atol=1e-7)
+
   def blocks(self, x, kernel_fn, locations=1, get='ndk', size=2**13):
     """Kernels of training data in small blocks, and how many of these."""
     tau = np.array([[.5, .1], [2., 0.], [1., 1.]])

@@ -101,15 +101,22 @@ def _repeat(matrices, rows, originals, count, itself):
     count: number of matrices.
     itself: whether rows are copied, too.
   """
+  if not isinstance(matrices, np.ndarray):
+    return _repeat_on_device(matrices, rows, originals, count, itself)
   out = matrices.reshape((len(matrices), count, -1))
-  if isinstance(out, np.ndarray):
-    out[:, :, rows] = out[:, :, originals]
-    if itself:
-      out[rows] = out[originals]
-  else:
-    out = out.at[:, :, rows].set(out[:, :, originals])
-    if itself:
-      out = out.at[rows].set(out[originals])
+  out[:, :, rows] = out[:, :, originals]
+  if itself:
+    out[rows] = out[originals]
+  return matrices
+
+
+@functools.partial(jax.jit, donate_argnums=0, static_argnames=('count',
+                                                             'itself'))
+def _repeat_on_device(matrices, rows, originals, count, itself):
+  out = matrices.reshape((len(matrices), count, -1))
+  out = out.at[:, :, rows].set(out[:, :, originals])
+  if itself:
+    out = out.at[rows].set(out[originals])
   return out.reshape(matrices.shape)
 
 
@@ -299,8 +306,9 @@ class KernelEvaluator:
     return 2 * [min(size, largest)]
 
   def _in_blocks(self, x1: PyTree, x2: PyTree, get: str, tau: np.ndarray,
-                 kwargs: dict[str, Any], itself: bool,
-                 report: Callable[[float], None]) -> Matrices:
+                 kwargs: dict[str, Any], itself: bool = False,
+                 report: Callable[[float], None] = lambda _: None
+                 ) -> Matrices:
     """Kernels at pairs of times `[Q, 2]`, side by side, block by block.
 
     Those of all training data (`itself`) often are symmetric: if they are for
@@ -501,8 +509,11 @@ class KernelEvaluator:
   def test_test(self, x_test: PyTree, get: str, tau1: float, tau2: float,
                 **test_kwargs: Any) -> jax.Array:
     """Kernel of test inputs at `tau1` and at `tau2`."""
-    return self._side_by_side(x_test, x_test, get, np.array([[tau1, tau2]]),
-                              self._test_kwargs(True, test_kwargs))
+    kwargs = self._test_kwargs(True, test_kwargs)
+    if self._pure and self.spread.count == 1:
+      return jnp.asarray(self._in_blocks(x_test, x_test, get,
+                                         np.array([[tau1, tau2]]), kwargs))
+    return self._evaluate(x_test, x_test, get, tau1, tau2, kwargs)
 
   def test_sample(self, x_test: PyTree, pairs: np.ndarray, tau: np.ndarray,
                   **test_kwargs: Any) -> np.ndarray:
