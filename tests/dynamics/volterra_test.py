@@ -256,8 +256,8 @@ class VolterraTest(parameterized.TestCase):
 
   @parameterized.parameters(1, 3)
   def test_numpy_and_jax_do_the_same(self, columns):
-    # Problems run in NumPy on a CPU, but products with large matrices in JAX, and
-    # all of it on accelerators.
+    # On a CPU all is NumPy but products with large matrices, which are JAX; on
+    # accelerators all is JAX.
     g, gamma, t = np.geomspace(1e-3, 1e3, 30), 1e2, np.geomspace(1e-6, 3., 40)
     found = []
     for host, small in ((True, True), (True, False), (False, False)):
