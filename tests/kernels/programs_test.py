@@ -113,9 +113,9 @@ class SharedProgramsTest(parameterized.TestCase):
   def test_networks_that_look_alike(self, kind):
     self.compare(kind)
 
-  @pytest.mark.slow
   @parameterized.parameters('nonlinearities', 'functions', 'biases', 'nested',
                             'repeated', 'branches', 'own_layers')
+  @pytest.mark.slow
   def test_more_networks_that_look_alike(self, kind):
     self.compare(kind)
 
