@@ -137,6 +137,7 @@ class DistributedTest(absltest.TestCase):
 
   def test_predictions(self):
     jax.config.update('jax_disable_most_optimizations', True)
+    self.addCleanup(jax.clear_caches)
     self.addCleanup(jax.config.update, 'jax_disable_most_optimizations', False)
     want, _ = predictions()
     for found in self.found:

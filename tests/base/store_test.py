@@ -136,6 +136,7 @@ def setUpModule():
 
 def tearDownModule():
   jax.config.update('jax_disable_most_optimizations', False)
+  jax.clear_caches()  # Others test optimized programs.
 
 
 class StoreTest(parameterized.TestCase):

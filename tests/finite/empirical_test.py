@@ -28,6 +28,7 @@ def setUpModule():
 
 def tearDownModule():
   jax.config.update('jax_disable_most_optimizations', False)
+  jax.clear_caches()  # Others test optimized programs.
 
 
 def network(width=8, outputs=3):

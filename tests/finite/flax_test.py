@@ -31,6 +31,7 @@ def setUpModule():
 
 def tearDownModule():
   jax.config.update('jax_disable_most_optimizations', False)
+  jax.clear_caches()  # Others test optimized programs.
 
 
 FIRST = dict(W_std=1.3, b_std=.4, W_init_std=1.5, W_prior_std=.7, b_init_std=.6,

@@ -38,6 +38,7 @@ def setUpModule():
 
 def tearDownModule():
   jax.config.update('jax_disable_most_optimizations', False)
+  jax.clear_caches()  # Others test optimized programs.
 
 
 class EveryLayerTest(parameterized.TestCase):

@@ -240,6 +240,14 @@ class KernelEvaluatorTest(parameterized.TestCase):
     self.assertEqual(mirrored, 6)  # 5 x 5 blocks, the first ones both ways.
     self.assertEqual(computed, 25 - 6)
 
+  def test_kernels_that_look_symmetric_in_the_first_blocks(self):
+    # The first samples share no feature with the others, whose norms differ.
+    x = inputs(48)
+    x[:16, 3:] = x[16:, :3] = 0.
+    x /= np.linalg.norm(x, axis=1)[:, None]
+    x[32:] *= 3.
+    self.blocks(x, network('erf', 1, 2., b=None), get='nngp', size=2**14)
+
   @parameterized.parameters('ndk', 'nngp')
   def test_kernels_that_are_not_symmetric(self, get):
     got, mirrored, _ = self.blocks(inputs(80), network('erf', 2, 2.), get=get)

@@ -132,6 +132,40 @@ class SharedProgramsTest(parameterized.TestCase):
         np.testing.assert_allclose(evaluator.sample(pairs, _TAU, get)[0],
                                    want[tuple(pairs.T)], rtol=1e-6)
 
+  def test_layers_that_depend_on_what_is_not_an_argument(self):
+    factor = [1.]
+
+    @stax.layer
+    def Scaled():
+      c = factor[0]
+      scale = lambda a: None if a is None else c**2 * a
+      return (lambda key, shape: (shape, ())), (
+          lambda params, x, **kwargs: c * x), (
+              lambda k, **kwargs: k.replace(nngp=scale(k.nngp), ntk=scale(k.ntk),
+                                            cov1=scale(k.cov1),
+                                            cov2=scale(k.cov2)))
+
+    phi = lambda x: jnp.tanh(factor[0] * x)
+    for make in (Scaled, lambda: stax.ElementwiseNumerical(phi, 25)):
+      got = []
+      for factor[0] in (1., 3.):
+        kernel_fn = stax.serial(dense(), make(), stax.Erf(), dense())[2]
+        got.append(KernelEvaluator(kernel_fn, inputs(), 1).train_train(
+            'ndk', _TAU))
+        np.testing.assert_allclose(got[-1], kernel_fn(
+            inputs(), None, 'ndk', diffusion_time=tuple(_TAU[0])), rtol=1e-10)
+      self.assertGreater(np.abs(got[0] - got[1]).max(), .1)
+
+  def test_a_layer_and_one_that_wraps_it(self):
+    x, layers = inputs(), (dense(1.1), dense(1.7))
+    inside = functools.wraps(layers[0][2])(lambda *a, **k: layers[0][2](*a, **k))
+    for layer in layers:
+      kernel_fn = stax.serial(layer, stax.Erf(), (*layers[0][:2], inside),
+                              stax.Erf(), dense())[2]
+      np.testing.assert_allclose(
+          KernelEvaluator(kernel_fn, x, 1).train_train('ndk', _TAU),
+          kernel_fn(x, x, 'ndk', diffusion_time=tuple(_TAU[0])), rtol=1e-10)
+
   def test_a_kernel_function_that_wraps_a_network(self):
     # Decorators copy attributes of the function that they wrap.
     kernel_fn, x = ALIKE['stds'][0][2], inputs()

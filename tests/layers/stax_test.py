@@ -34,6 +34,7 @@ def setUpModule():
 
 def tearDownModule():
   jax.config.update('jax_disable_most_optimizations', False)
+  jax.clear_caches()  # Others test optimized programs.
 
 
 RELU, ERF, LINEAR = 'relu', 'erf', 'linear'

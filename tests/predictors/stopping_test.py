@@ -69,6 +69,9 @@ class OptimalStoppingTest(parameterized.TestCase):
     best = self.best
     self.assertEqual(best.minimum, best.expected_squared_error.min())
     self.assertEqual(best.t[-1], np.inf)
+    self.assertLess(best.t_optimal, np.inf)
+    self.assertEqual(best.phase, 'gradient-driven')
+    self.assertGreater(best.gain_over_nngp, 0.)
     self.assertTrue(np.all(np.diff(best.t) > 0))
     end, ntk = (self.predict_fn(t=None, x_test=self.z, get=get,
                                 compute_cov='diag') for get in ('ndk', 'ntk'))
