@@ -246,7 +246,7 @@ class KernelEvaluatorTest(parameterized.TestCase):
     x[:16, 3:] = x[16:, :3] = 0.
     x /= np.linalg.norm(x, axis=1)[:, None]
     x[32:] *= 3.
-    self.blocks(x, network('erf', 1, 2., b=None), get='nngp', size=2**14)
+    self.blocks(x, network('erf', 1, 2.), get='nngp', size=2**14)
 
   @parameterized.parameters('ndk', 'nngp')
   def test_kernels_that_are_not_symmetric(self, get):

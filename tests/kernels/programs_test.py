@@ -141,7 +141,8 @@ class SharedProgramsTest(parameterized.TestCase):
       scale = lambda a: None if a is None else c**2 * a
       return (lambda key, shape: (shape, ())), (
           lambda params, x, **kwargs: c * x), (
-              lambda k, **kwargs: k.replace(nngp=scale(k.nngp), ntk=scale(k.ntk),
+              lambda k, **kwargs: k.replace(
+                  nngp=scale(k.nngp), ntk=scale(k.ntk),
                                             cov1=scale(k.cov1),
                                             cov2=scale(k.cov2)))
 
@@ -149,7 +150,7 @@ class SharedProgramsTest(parameterized.TestCase):
     for make in (Scaled, lambda: stax.ElementwiseNumerical(phi, 25)):
       got = []
       for factor[0] in (1., 3.):
-        kernel_fn = stax.serial(dense(), make(), stax.Erf(), dense())[2]
+        kernel_fn = stax.serial(dense(), make(), dense())[2]
         got.append(KernelEvaluator(kernel_fn, inputs(), 1).train_train(
             'ndk', _TAU))
         np.testing.assert_allclose(got[-1], kernel_fn(
@@ -158,7 +159,8 @@ class SharedProgramsTest(parameterized.TestCase):
 
   def test_a_layer_and_one_that_wraps_it(self):
     x, layers = inputs(), (dense(1.1), dense(1.7))
-    inside = functools.wraps(layers[0][2])(lambda *a, **k: layers[0][2](*a, **k))
+    inside = functools.wraps(layers[0][2])(
+        lambda *args, **kwargs: layers[0][2](*args, **kwargs))
     for layer in layers:
       kernel_fn = stax.serial(layer, stax.Erf(), (*layers[0][:2], inside),
                               stax.Erf(), dense())[2]

@@ -34,7 +34,8 @@ class Network:
 
   Attributes:
     numbers: multipliers and standard deviations of all weights.
-    chosen: which kernel of its programs is wanted.
+    get: the kernel that is wanted.
+    chosen: which one that is of a program that finds both.
   """
 
   def __init__(self, kernel_fn: Any, get: str, together: bool,
@@ -54,7 +55,7 @@ class Network:
                  Structure(kernel_fn))
     leaves, self._treedef = jax.tree_util.tree_flatten(structure.numbers)
     self.numbers, self._keys = np.asarray(leaves, float), structure.keys
-    self._get = ('ndk', 'nngp') if together else (get,)
+    self._get, self.get = ('ndk', 'nngp') if together else (get,), get
     self.chosen = self._get.index(get)
     self._identity = structure.layers, self._get, static_kwargs
 

@@ -5,7 +5,10 @@
 Networks that differ in these numbers alone share what is compiled.
 """
 
+import enum
 from typing import Any, Callable, Hashable, NamedTuple, Sequence
+
+import numpy as np
 
 
 class Structure(NamedTuple):
@@ -22,17 +25,31 @@ class Structure(NamedTuple):
   numbers: tuple[Any, ...] = ()
 
 
+_PLAIN = (type(None), bool, int, float, complex, str, np.generic, enum.Enum)
+
+
+def _is_plain(a: Any) -> bool:
+  """Whether a value says all, and for ever; not so functions and objects."""
+  return all(map(_is_plain, a)) if isinstance(a, tuple) else isinstance(
+      a, _PLAIN)
+
+
 def of_call(f: Callable[..., Any], args: Sequence[Any],
             kwargs: dict[str, Any]) -> Hashable:
-  """Equal for calls of a function with equal arguments of equal types."""
-  typed = lambda a: (type(a), a)
-  out = f, tuple(map(typed, args)), tuple(
-      (name, typed(a)) for name, a in sorted(kwargs.items()))
-  try:
-    hash(out)
-  except TypeError:
-    return object()  # Equal to no other.
-  return out
+  """Equal for calls of a function with equal arguments of equal types.
+
+  Args:
+    f: a function that depends on its arguments alone.
+    args: its arguments.
+    kwargs: its keyword arguments.
+
+  Returns:
+    What is equal to no other if an argument is more than numbers and strings.
+  """
+  values = (*args, *kwargs.values())
+  if not all(map(_is_plain, values)):
+    return object()
+  return f, len(args), tuple(kwargs), tuple((type(a), a) for a in values)
 
 
 def gather(kind: Hashable, parts: Sequence[Structure]) -> Structure:

@@ -121,7 +121,8 @@ def _public(triple: Layer, *, weights_move: bool,
     keywords: keyword arguments that `kernel_fn` accepts; `None` for any.
     readout: `None` if the layer has no random weights, "known" if it has a last
       layer of them, "unknown" if there are several that could be the last.
-    structure: what its kernel depends on; `None` is equal to no other.
+    structure: what its kernel depends on; `None` is equal to no other, and all
+      that it is made of has numbers of its own.
 
   Returns:
     `(init_fn, apply_fn, kernel_fn)`.
@@ -131,7 +132,7 @@ def _public(triple: Layer, *, weights_move: bool,
   @functools.wraps(stock_kernel_fn)
   def kernel_fn(x1_or_kernel, x2=None, get=None, *, diffusion_time=None,
                 readout_freeze=None, numbers=None, **kwargs):
-    if numbers is not None:
+    if numbers is not None and structure is not None:
       kwargs['numbers'] = numbers
     if readout_freeze is not None and readout is not None:
       if readout == 'unknown':
@@ -209,8 +210,9 @@ def stock(layer_fn: Callable[P, Layer],
   def new_layer_fn(*args: P.args, **kwargs: P.kwargs) -> Layer:
     return _public(layer_fn(*args, **kwargs), weights_move=False,
                    keywords=keywords,
-                   structure=Structure(structure_lib.of_call(layer_fn, args,
-                                                             kwargs)))
+                   # Layers of users may depend on what is not an argument.
+                   structure=None if keywords is None else Structure(
+                       structure_lib.of_call(layer_fn, args, kwargs)))
 
   return new_layer_fn
 
@@ -307,6 +309,8 @@ def combined(combine: Callable[..., Layer], layers: Sequence[Any],
   keywords = [l[2].keywords for l in layers]
   structure = structure_lib.gather(kind, [
       l[2].structure if is_pure(l[2]) else Structure(l[2]) for l in layers])
+  layers = [l if is_pure(l[2]) else (*l[:2], _with_own_numbers(l[2]))
+            for l in layers]
   weighted_layers = [i for i, l in enumerate(layers) if l[2].readout]
   if not weighted_layers:
     readout = None
@@ -329,6 +333,17 @@ def combined(combine: Callable[..., Layer], layers: Sequence[Any],
             lambda _: False, getattr(l[0], 'prior_std', ()))
          for i, l in enumerate(layers)]))
   return init_fn, apply_fn, kernel_fn
+
+
+def _with_own_numbers(kernel_fn):
+  """A layer that someone has wrapped: what is inside is not known."""
+
+  @functools.wraps(kernel_fn)
+  def own_kernel_fn(*args, numbers=None, **kwargs):
+    del numbers
+    return kernel_fn(*args, **kwargs)
+
+  return own_kernel_fn
 
 
 def _never_frozen(kernel_fn):

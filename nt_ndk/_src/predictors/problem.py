@@ -65,7 +65,8 @@ def _factorize(kernel, noise):
 
 def _solve_factor(factor, y, trans):
   linalg = scipy.linalg if numpy_of(factor) is np else jax.scipy.linalg
-  return linalg.solve_triangular(factor, y, trans=trans, lower=True)
+  return linalg.solve_triangular(factor, y, trans=trans, lower=True,
+                                 check_finite=False)
 
 
 @on_either
