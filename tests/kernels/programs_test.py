@@ -195,7 +195,7 @@ class SharedProgramsTest(parameterized.TestCase):
         if event.endswith('backend_compile_duration') else None)
 
     def programs_of(W_std=1.3, s0=1.4, n=20, n_test=7, outputs=1,
-                    temperature=1e-2, features=8):
+                    temperature=1e-2, features=11):
       kernel_fn = stax.serial(dense(W_std, s0=s0), stax.Relu(),
                               dense(W_std))[2]
       x, z = inputs(n, features), inputs(n_test, features, seed=1)
@@ -214,7 +214,7 @@ class SharedProgramsTest(parameterized.TestCase):
       with self.subTest(**change):
         self.assertEqual(programs_of(**change), 0)
     with self.subTest('Another network is another program.'):
-      self.assertGreater(programs_of(features=6), 0)
+      self.assertGreater(programs_of(features=23), 0)
 
 
 if __name__ == '__main__':
