@@ -140,7 +140,11 @@ class DevicesTest(parameterized.TestCase):
     self.assertLessEqual(max(max(shape) for shape in shapes), 6)
     self.assertIn((6, 6), shapes)
 
-  def check_products_in_full_precision(self, name):
+  @parameterized.parameters(
+      'markov_proximal_mse_ensemble', 'diffusive_limit_mse_ensemble',
+      'representational_drift_mse_ensemble')
+  @pytest.mark.slow
+  def test_products_in_full_precision(self, name):
     # Accelerators else round factors in single precision, without a word.
     seen = set()
     dense = functools.partial(stax.Dense, W_init_std=1.4)
@@ -160,16 +164,6 @@ class DevicesTest(parameterized.TestCase):
       ask()
     self.assertEqual(seen, {'highest'})
     self.assertIsNone(jax.config.jax_default_matmul_precision)
-
-  @parameterized.parameters(['representational_drift_mse_ensemble'])
-  def test_products_in_full_precision(self, name):
-    self.check_products_in_full_precision(name)
-
-  @parameterized.parameters(
-      'markov_proximal_mse_ensemble', 'diffusive_limit_mse_ensemble')
-  @pytest.mark.slow
-  def test_products_in_full_precision_more(self, name):
-    self.check_products_in_full_precision(name)
 
   @parameterized.parameters(-1, 2.5, True, 'many')
   def test_wrong_batch_size(self, batch_size):

@@ -76,6 +76,7 @@ class LangevinTest(parameterized.TestCase):
                                            learning_rate=3.)):
       np.testing.assert_allclose(got.mean, want.mean, rtol=1e-12)
 
+  @pytest.mark.slow
   def test_second_order(self):
     # The variance has a sampling error of 0.2%.
     t = 8.
@@ -114,6 +115,7 @@ class LangevinTest(parameterized.TestCase):
     for z in z_scores(ensemble, mean, np.sum(weight * (f - mean)**2)):
       self.assertLess(np.abs(z[0, 0]), 4.)
 
+  @pytest.mark.slow
   def test_no_noise_is_gradient_flow(self):
     init_fn, apply_fn, kernel_fn = stax.Dense(2, W_init_std=S0)
     x = random.normal(random.PRNGKey(3), (3, 4))
@@ -140,8 +142,7 @@ class LangevinTest(parameterized.TestCase):
     self.assertGreater(np.max(np.abs(full.mean[0] - mini.mean[0])), 1e-3)
     np.testing.assert_allclose(mini.mean[1], full.mean[1], atol=1e-3)
 
-  @parameterized.parameters('stax', 'linen', 'nnx')
-  def test_every_library(self, library):
+  def check_every_library(self, library):
     normal = nn.initializers.normal(S0)
     apply_fn = None
     if library == 'stax':
@@ -159,6 +160,15 @@ class LangevinTest(parameterized.TestCase):
             random.PRNGKey(0), 4000, t)
     for z in z_scores(ensemble, *(a[:, None, None] for a in closed_form(t))):
       np.testing.assert_array_less(np.abs(z), 4.)
+
+  @parameterized.parameters('linen', 'nnx')
+  def test_every_library(self, library):
+    self.check_every_library(library)
+
+  @parameterized.parameters(['stax'])
+  @pytest.mark.slow
+  def test_every_library_more(self, library):
+    self.check_every_library(library)
 
   def check_frozen_readout(self, hidden_learning):
     # The hidden weights of a linear network forget at the rate of their prior.

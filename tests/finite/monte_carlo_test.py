@@ -31,6 +31,14 @@ STORED = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..',
                       'ensemble', 'layer_kernels.npz')
 
 
+# Layers with weights, and those where Neural Tangents is not left as it is.
+QUICK = (
+    'dense', 'conv', 'conv_local', 'conv_transpose', 'layer_norm', 'fan_in_sum',
+    'fan_in_prod', 'aggregate', 'index', 'image_resize', 'repeat', 'transposed',
+    'masked', 'attention_softmax', 'attention_identity', 'attention_root',
+    'attention_masked', 'hermite', 'relu', 'erf', 'exp_normalized')
+
+
 def setUpModule():
   # Many programs, each run once: compilation is all of the time.
   jax.config.update('jax_disable_most_optimizations', True)
@@ -49,8 +57,7 @@ class EveryLayerTest(parameterized.TestCase):
     super().setUpClass()
     cls.stored = dict(np.load(STORED))
 
-  @parameterized.parameters(*zoo.NETWORKS)
-  def test_two_times(self, name):
+  def check_two_times(self, name):
     self.assertIn(f'{name}.ndk.mean', self.stored,
                   'Sample it with `tests/ensemble/make_layer_kernels.py`.')
     network, x1, x2, kwargs = zoo.problem(name, 8)
@@ -62,6 +69,16 @@ class EveryLayerTest(parameterized.TestCase):
                      for field in ('mean', 'standard_error'))
       self.assertLess(np.max(error / np.abs(mean)), .02, get)
       np.testing.assert_array_less(np.abs(mean - want) / error, 3., get)
+
+  @parameterized.parameters(*QUICK)
+  def test_two_times(self, name):
+    self.check_two_times(name)
+
+  @parameterized.parameters(
+      *(name for name in zoo.NETWORKS if name not in QUICK))
+  @pytest.mark.slow
+  def test_two_times_more(self, name):
+    self.check_two_times(name)
 
   def test_every_layer_is_in_the_zoo(self):
     source = open(zoo.__file__, encoding='utf-8').read()
@@ -133,6 +150,7 @@ class FreePathsTest(parameterized.TestCase):
   def test_implementations_more(self, implementation):
     self.check_implementations(implementation)
 
+  @pytest.mark.slow
   def test_flax(self):
     # The same network, with its multipliers in the parameters: standard
     # deviations and relaxation times scale with the width.

@@ -111,6 +111,7 @@ class KernelFamilyTest(parameterized.TestCase):
       with self.assertRaisesRegex(ValueError, word):
         kernel_family.time_scales(kernel, np.arange(2), 1e-3)
 
+  @pytest.mark.slow
   def test_a_missed_tolerance_is_said(self):
     rng = np.random.RandomState(0)
     kernel = KernelEvaluator(network('relu', 1), inputs(), 1).sample

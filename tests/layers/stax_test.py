@@ -189,6 +189,7 @@ class TwoTimeKernelTest(parameterized.TestCase):
     np.testing.assert_allclose(
         kernel_fn(x1, x2, 'ntk', diffusion_time=(1., .4)), want, rtol=1e-14)
 
+  @pytest.mark.slow
   def test_initial_network_in_neural_tangents_parameterisation(self):
     x1, x2 = images()
     s0 = 1.7
@@ -352,6 +353,7 @@ class PhysicsTest(parameterized.TestCase):
 
 class TransformationsTest(parameterized.TestCase):
 
+  @pytest.mark.slow
   def test_jit_vmap_grad(self):
     x1, x2 = vectors()
     layers = NETWORKS['deep_relu']
@@ -477,14 +479,21 @@ def branches(lib, fan_in):
       fan_in, lib.Dense(1))
 
 
+# One of each kind.
+QUICK_LAYERS = (
+    'dense_bias', 'dense_standard', 'dense_axes', 'layer_norm', 'fan_in_concat',
+    'fan_in_prod', 'repeat', 'dropout', 'relu', 'erf', 'gelu',
+    'conv_same_(2, 1)', 'convlocal_valid_none', 'convtranspose_circular_none',
+    'conv_standard', 'conv_spatial', 'avg_pool', 'attention')
+
+
 class NeuralTangentsTest(parameterized.TestCase):
 
   def test_every_name_is_exported(self):
     names = [name for name in dir(nt_stax) if not name.startswith('_')]
     self.assertEmpty([name for name in names if not hasattr(stax, name)])
 
-  @parameterized.named_parameters(*layer_zoo())
-  def test_same_to_the_last_bit(self, layer, inputs):
+  def check_same_to_the_last_bit(self, layer, inputs):
     x1, x2 = inputs()
     ours, theirs = layer(stax), layer(nt_stax)
     for args in ((x1, x2), (x1, None, ('nngp', 'ntk', 'cov1'))):
@@ -506,6 +515,17 @@ class NeuralTangentsTest(parameterized.TestCase):
     tree_util.tree_map(np.testing.assert_array_equal, params, their_params)
     np.testing.assert_array_equal(
         ours[1](params, x1, rng=key), theirs[1](their_params, x1, rng=key))
+
+  @parameterized.named_parameters(
+      *(case for case in layer_zoo() if case[0] in QUICK_LAYERS))
+  def test_same_to_the_last_bit(self, layer, inputs):
+    self.check_same_to_the_last_bit(layer, inputs)
+
+  @parameterized.named_parameters(
+      *(case for case in layer_zoo() if case[0] not in QUICK_LAYERS))
+  @pytest.mark.slow
+  def test_same_to_the_last_bit_more(self, layer, inputs):
+    self.check_same_to_the_last_bit(layer, inputs)
 
   @parameterized.parameters(*range(5))
   def test_hermite(self, degree):

@@ -607,7 +607,9 @@ class PropertiesTest(parameterized.TestCase):
     np.testing.assert_array_equal(got.mean, np.zeros((3, 2)))
     close(got.covariance, np.diag(self.kernel_fn(self.z, None, 'nngp')), 1e-9)
 
-  def check_get(self, t):
+  @parameterized.parameters((np.array([.3, 50.]),), (None,))
+  @pytest.mark.slow
+  def test_get(self, t):
     theirs = nt_predict.gradient_descent_mse_ensemble(
         self.kernel_fn, self.x, self.y)
     for x_test in (None, self.z):
@@ -621,15 +623,6 @@ class PropertiesTest(parameterized.TestCase):
           want = theirs(t=t, x_test=x_test, get=name, compute_cov=True)
           close(a.covariance, want.covariance, 1e-10)
           close(a.mean, want.mean, 1e-10)
-
-  @parameterized.parameters([(None,)])
-  def test_get(self, t):
-    self.check_get(t)
-
-  @parameterized.parameters([(np.array([.3, 50.]),)])
-  @pytest.mark.slow
-  def test_get_more(self, t):
-    self.check_get(t)
 
   @parameterized.parameters('maybe', 2, None)
   def test_refuses(self, compute_cov):

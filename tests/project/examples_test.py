@@ -61,8 +61,7 @@ def docstring_examples(module):
 MODULES = sorted(
     module for module in glob.glob('**/*.py', recursive=True, root_dir=(
         os.path.join(_ROOT, 'nt_ndk'))) if docstring_examples(module))
-QUICK = ['_src/finite/empirical.py', '_src/finite/monte_carlo.py', 'linen.py',
-         'nnx.py', 'stax.py']
+QUICK = ['_src/finite/empirical.py', '_src/finite/monte_carlo.py', 'stax.py']
 SLOW = [module for module in MODULES if module not in QUICK]
 
 
