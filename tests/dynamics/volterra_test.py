@@ -274,6 +274,17 @@ class VolterraTest(parameterized.TestCase):
       for one, other in zip(found[0], others):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-8 * np.max(one))
 
+  @parameterized.parameters(True, False)
+  def test_kernels_that_are_not_finite(self, host):
+    with mock.patch.multiple(
+        volterra, on_host=lambda _: host, is_small=lambda _: host,
+        of_kind=np.asarray if host else jnp.asarray):
+      matrix = jnp.eye(4).at[1, 2].set(jnp.nan)
+      solve = volterra.VolterraSolver(Memory(), matrix, jnp.ones((4, 1)), 1.,
+                                      rtol=1e-5)
+      with self.assertRaisesRegex(ArithmeticError, 'finite'):
+        solve.extend(1.)
+
   def test_starts_at_the_right_hand_side(self):
     solve, matrix, _ = solver([1., 2.], rtol=1e-5)
     solve.extend(1.)

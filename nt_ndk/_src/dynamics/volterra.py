@@ -217,6 +217,11 @@ class _Modes(NamedTuple):
   diagonals: np.ndarray
 
 
+def _probed(n: int) -> np.ndarray:
+  """Indices of modes that are treated one by one, the leading ones last."""
+  return n - np.unique(np.geomspace(1, n, _PROBES).astype(int))[::-1]
+
+
 @functools.partial(on_either, static_argnames='dtype')
 def _decompose(factors, phi, dtype):
   np_ = numpy_of(factors)
@@ -225,8 +230,7 @@ def _decompose(factors, phi, dtype):
   mean = sum(p * matrices[:, r] for r, p in enumerate(phi))
   mean = (mean + mean.T) / 2
   evals, evecs = np_.linalg.eigh(mean.astype(dtype))
-  some = n - np.unique(np.geomspace(1, n, _PROBES).astype(int))[::-1]
-  probes = evecs[:, some].astype(mean.dtype)
+  probes = evecs[:, _probed(n)].astype(mean.dtype)
   diagonals = np_.einsum('ni,irn->ri', probes,
                          _images(probes.T[..., None], factors)[..., 0])
   return evals, evecs, diagonals
@@ -234,8 +238,7 @@ def _decompose(factors, phi, dtype):
 
 def _extend_diagonals(evals: np.ndarray, diagonals: np.ndarray) -> np.ndarray:
   """Diagonals `[R, n]` of all modes from those of some."""
-  n = len(evals)
-  some = n - np.unique(np.geomspace(1, n, _PROBES).astype(int))[::-1]
+  n, some = len(evals), _probed(len(evals))
   info = np.finfo(evals.dtype)
   evals = np.maximum(evals, info.eps * evals[-1] + info.tiny).astype(float)
   relative = [np.interp(np.arange(n), some, d)
@@ -645,7 +648,8 @@ class VolterraSolver:
       progress: called with the time reached after every panel.
 
     Raises:
-      ArithmeticError: if no step is small enough, or too many are needed.
+      ArithmeticError: if no step is small enough, too many are needed, or
+        kernels are not finite.
     """
     begin = time.perf_counter()
     tau = min(tau, self._kernel.tau_max)
@@ -666,7 +670,13 @@ class VolterraSolver:
       if self._fixed_step is not None:
         step = self._fixed_step
       step = min(step, self._kernel.tau_max - start)
-      points, weights, panel = self._try_panel(step)
+      try:
+        points, weights, panel = self._try_panel(step)
+      except np.linalg.LinAlgError as e:
+        raise ArithmeticError(
+            f'The equations at diffusion time {start + step:.3e} are not finite'
+            ' or singular. Look for NaN in kernels, raise the temperature, or '
+            'use float64.') from e
       jump, left = panel.jump / self._scale, panel.left / self._scale
       # A shorter step is of use for equations that could not be solved only.
       error = max(jump, left if left > .1 * tol else 0.)

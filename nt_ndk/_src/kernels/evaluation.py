@@ -395,8 +395,9 @@ class KernelEvaluator:
     pairs = pairs * self.locations + rng.randint(self.locations,
                                                  size=pairs.shape)
     one, other = (self.sample(p, times, get) for p in (pairs, pairs[:, ::-1]))
-    skew, size = np.abs(one - other), np.max(np.abs(one), 1, keepdims=True)
-    return bool(np.all(skew <= _SKEW * np.finfo(times.dtype).eps * size))
+    largest = np.max(np.abs(one), 1, keepdims=True)
+    return bool(np.all(np.abs(one - other) <=
+                       _SKEW * np.finfo(times.dtype).eps * largest))
 
   def _side_by_side(self, x1: PyTree, x2: PyTree, get: str, tau: np.ndarray,
                     kwargs: dict[str, Any], itself: bool = False,
