@@ -3,8 +3,8 @@
 """Monte Carlo kernels at two times of networks with every kind of layer.
 
 Samples finite networks of `tests/zoo.py` with `nt_ndk.monte_carlo` and writes
-estimates and standard errors, which `tests/finite/monte_carlo_test.py` compares with
-the closed forms. Takes about half an hour on two cores.
+estimates and standard errors, which `tests/finite/monte_carlo_test.py` compares
+with the closed forms. Takes about half an hour on two cores.
 
     python tests/ensemble/make_layer_kernels.py
 """
