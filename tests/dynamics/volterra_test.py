@@ -207,6 +207,7 @@ class VolterraTest(parameterized.TestCase):
                                     solve.integral(matrix, t))
 
   @parameterized.parameters(0, 3, -2)
+  @mock.patch.object(volterra, '_DIRECTLY', 0)
   def test_goes_on_where_another_was_stopped(self, panels):
     # One matrix gives way to another, so that there are new modes underway.
     class Turning(Memory):
@@ -249,6 +250,7 @@ class VolterraTest(parameterized.TestCase):
   def test_unsolved_equations_are_no_solution(self):
     without_preconditioner = lambda residual, evecs, inverse: residual
     with mock.patch.multiple(volterra, _MAX_ITERATIONS=1, _MAX_PANELS=30,
+                             _DIRECTLY=0,
                              _precondition=without_preconditioner):
       solve, _, _ = solver([1., 1e3], rtol=1e-6)
       with self.assertRaisesRegex(ArithmeticError, 'rtol'):

@@ -93,3 +93,12 @@ def aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
   memory = np.zeros(count + _ALIGNMENT, np.uint8)
   start = -memory.ctypes.data % _ALIGNMENT
   return memory[start:start + count].view(dtype).reshape(shape)
+
+
+def beside(left: Matrices, right: Matrices) -> jax.Array:
+  """Two matrices side by side."""
+  if not on_host(left):
+    return jnp.concatenate([left, right], 1)
+  out = aligned_zeros((len(left), left.shape[1] + right.shape[1]), left.dtype)
+  out[:, :left.shape[1]], out[:, left.shape[1]:] = left, right
+  return jax.device_put(out, may_alias=True)

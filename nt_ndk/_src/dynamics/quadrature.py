@@ -7,7 +7,9 @@ from typing import NamedTuple
 from jax.typing import ArrayLike
 import numpy as np
 
-_CUSP = np.polynomial.legendre.leggauss(16)
+# Of each interval next to a cusp, number of these, and how they shrink.
+_GAUSS = np.polynomial.legendre.leggauss(10)
+_LEVELS, _RATIO = 5, .25
 
 
 def lagrange(nodes: np.ndarray, x: ArrayLike) -> np.ndarray:
@@ -62,24 +64,25 @@ class Collocation(NamedTuple):
     return lagrange(self.points, x)
 
 
-def cusp_rule(near: np.ndarray, far: np.ndarray,
-              width: float) -> tuple[np.ndarray, np.ndarray]:
+def cusp_rule(near: np.ndarray,
+              far: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   r"""Quadrature of functions with a square-root cusp at distance 0.
 
-  For :math:`\int_{near}^{far} f(x) dx`, where :math:`f` is smooth in :math:`u`
-  with :math:`x = w \sinh^2 u`: in :math:`\sqrt x`, and on any scale above `w`.
+  For :math:`\int_{near}^{far} f(x) dx`, where :math:`f` is smooth in
+  :math:`\sqrt{x + \delta}` for any :math:`\delta \geq 0`: by Gauss points in
+  :math:`\sqrt x` on intervals that shrink towards the cusp.
 
   Args:
     near: smallest distances from the cusp.
     far: largest distances.
-    width: :math:`w`.
 
   Returns:
     Distances `near.shape + (q,)`, and weights of the same shape.
   """
-  x, w = _CUSP
-  u1, u0 = (np.arcsinh(np.sqrt(np.maximum(d, 0.) / width))[..., None]
-            for d in (near, far))
-  u = u1 + (u0 - u1) * (1 + x) / 2
-  return (width * np.sinh(u)**2,
-          width * np.sinh(2 * u) * (u0 - u1) / 2 * w)
+  x, w = _GAUSS
+  low, high = (np.sqrt(np.maximum(d, 0.))[..., None] for d in (near, far))
+  ends = np.maximum(low, high * np.append(_RATIO**np.arange(_LEVELS), 0.))
+  lengths = -np.diff(ends)[..., None]
+  v = ends[..., 1:, None] + lengths * (1 + x) / 2
+  shape = low.shape[:-1] + (-1,)
+  return (v**2).reshape(shape), (v * lengths * w).reshape(shape)

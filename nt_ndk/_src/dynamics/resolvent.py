@@ -246,8 +246,7 @@ class _FineMesh:
       seen = far > 0.
       close = np.flatnonzero(seen & (near < length))
       if close.size:
-        lag, weights = quadrature.cusp_rule(near[close], far[close],
-                                            kernel.cusp_width)
+        lag, weights = quadrature.cusp_rule(near[close], far[close])
         a = ages[close][:, None] + (lag if older else -lag)
         a = np.clip(a, start, end)
         polynomials = self._rule.lagrange((a - start) / length)

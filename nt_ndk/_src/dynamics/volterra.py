@@ -59,13 +59,22 @@ _MAX_ITERATIONS = 60
 _MAX_DIRECTIONS = 8
 # Iterations after which other modes are worth their cost.
 _MANY_ITERATIONS = 18
-_MAX_PANELS = 4000
+_MAX_PANELS = 250
 # Length of a panel, relative to one that would just do.
 _SAFETY = .9
 # Fraction of a trend that panels follow.
 _FOLLOWED = .8
+# Number of panels of about one length and error, after which a longer one is
+# tried.
+_ALIKE = 3
+# Errors that no length of panels lowers, relative to `y`, that are accepted.
+_LARGEST_FLOOR = 1e-2
 # Largest ratio of the lengths of a panel and of the one before it.
 _MAX_GROWTH = 2.5
+# Samples up to which the equations of a panel are solved directly.
+_DIRECTLY = 64
+# Gauss points of a panel, for integrals of smooth functions and the solution.
+_MOMENTS = np.polynomial.legendre.leggauss(6)
 # About as many samples tell how to continue what is known.
 _GUESS_FROM = 256
 # About as many eigenvectors the preconditioner treats one by one.
@@ -167,6 +176,15 @@ def _precondition(residual, evecs, inverse):
   """Solves the equations of modes; inverse `[n, s, s]`."""
   z = _multiply(residual, evecs, transposed=True)
   return _multiply(numpy_of(z).einsum('nij,jnk->ink', inverse, z), evecs)
+
+
+def _solve_directly(factors, right, inner):
+  """Solves the equations of a panel, `[s, n, k]`, of few samples."""
+  s, n, k = right.shape
+  matrices = factors.reshape((n, -1, n))
+  matrix = np.einsum('ijr,nrm->injm', inner, matrices, optimize=True)
+  matrix = np.eye(s * n, dtype=right.dtype) + matrix.reshape((s * n, s * n))
+  return np.linalg.solve(matrix, right.reshape((s * n, k))).reshape((s, n, k))
 
 
 @on_either
@@ -351,6 +369,7 @@ class VolterraSolver:
   Attributes:
     ends: `[panels + 1]`, ends of the panels so far, the first one 0.
     errors: estimated error of each panel, relative to the size of `y`.
+    floor: error that no length of panels lowers, in the same units.
     settled: whether the solution has reached its limit; it is not solved for
       any further.
     stats: counters and seconds.
@@ -391,6 +410,7 @@ class VolterraSolver:
     self._kernel = kernel
     self._host, self._small = on_host(factors), is_small(factors)
     self._factors = of_kind(factors)
+    self._direct = self._host and len(factors) <= _DIRECTLY
     self._y = (np if self._host else jnp).asarray(y)
     self._gamma = gamma
     self._rtol = rtol
@@ -420,6 +440,7 @@ class VolterraSolver:
     self.ends = np.zeros(1)
     self.errors: list[float] = []
     self.settled = False
+    self.floor, self._retracted = 0., -1.
     self.limit_error = np.inf
     self.stats = dict(panels=0, rejected=0, products=0, eigendecompositions=0,
                       seconds=0.)
@@ -443,36 +464,37 @@ class VolterraSolver:
     Returns:
       `[s, stages, R]`.
     """
-    lag, weights = quadrature.cusp_rule(tau - high, tau - low,
-                                        self._kernel.cusp_width)
+    lag, weights = quadrature.cusp_rule(tau - high, tau - low)
     tau_ = np.maximum(tau[:, None] - lag, low)
     phi = self._kernel.phi(tau[:, None], tau_)
     polynomials = self._collocation.lagrange((tau_ - start) / step)
     return np.einsum('iqj,iqr->ijr', weights[..., None] * polynomials, phi)
 
-  def _panel_weights(self,
-                     step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights of the past points and of the points of a new panel."""
-    start = self.ends[-1]
-    tau = start + step * self._collocation.points
-    inner = self._product_weights(tau, start, tau, start, step)
-    rank = inner.shape[-1]
-    past = np.zeros((len(tau), len(self._points), rank))
-    stages, lengths = len(tau), np.diff(self.ends)
-    if len(lengths):
-      phi = self._kernel.phi(tau[:, None], self._gauss, self._at_gauss)
-      phi = phi.reshape((stages, len(lengths), -1, rank))
-      past = np.einsum('ipgr,pgj->ipjr', phi, lengths[:, None, None] *
-                       self._collocation.gauss_weights).reshape(past.shape)
-      # Points that see the cusp from less than a panel's length away.
-      for p in range(len(lengths) - 1, -1, -1):
-        near = tau - self.ends[p + 1] < lengths[p]
-        if not np.any(near):
-          break
-        past[near, stages * p:stages * (p + 1)] = self._product_weights(
-            tau[near], self.ends[p], np.full(near.sum(), self.ends[p + 1]),
-            self.ends[p], lengths[p])
-    return tau, self._gamma * past, self._gamma * inner
+  def _past_weights(self, tau: np.ndarray, panels: int) -> np.ndarray:
+    """Weights `[s, points, R]` of the points of the first panels."""
+    ends, stages = self.ends[:panels + 1], len(self._collocation.points)
+    lengths, gauss = np.diff(ends), len(self._collocation.gauss) * panels
+    phi = self._kernel.phi(tau[:, None], self._gauss[:gauss],
+                           self._at_gauss[:gauss])
+    phi = phi.reshape((len(tau), panels, len(self._collocation.gauss),
+                       phi.shape[-1]))
+    past = np.einsum('ipgr,pgj->ipjr', phi, lengths[:, None, None] *
+                     self._collocation.gauss_weights, optimize=True)
+    past = past.reshape((len(tau), panels * stages, phi.shape[-1]))
+    # Points that see the cusp from less than a panel's length away.
+    for p in range(panels - 1, -1, -1):
+      near = tau - ends[p + 1] < lengths[p]
+      if not np.any(near):
+        break
+      past[near, stages * p:stages * (p + 1)] = self._product_weights(
+          tau[near], ends[p], np.full(near.sum(), ends[p + 1]), ends[p],
+          lengths[p])
+    return self._gamma * past
+
+  def _own_weights(self, tau: np.ndarray, start: float,
+                   step: float) -> np.ndarray:
+    """Weights `[s, stages, R]` of the points of the panel that `tau` is in."""
+    return self._gamma * self._product_weights(tau, start, tau, start, step)
 
   # One panel.
 
@@ -525,7 +547,11 @@ class VolterraSolver:
     # A first correction costs no product, by the images of the combination.
     # These are no more than a guess: they would add up rounding errors from
     # panel to panel.
-    x = x + _precondition(_residual(x, x_images, right, inner), evecs, inverse)
+    if self._direct:
+      x = _solve_directly(self._factors, right, inner)
+    else:
+      x = x + _precondition(_residual(x, x_images, right, inner), evecs,
+                            inverse)
     x_images = _images(x, self._factors)
     residual = _residual(x, x_images, right, inner)
     directions: list[tuple[Matrices, ...]] = []
@@ -553,7 +579,10 @@ class VolterraSolver:
     The polynomial of a panel does not see the solution at its beginning; the
     jump there is the error of the polynomial, the largest in the panel.
     """
-    tau, past, inner = self._panel_weights(step)
+    start = self.ends[-1]
+    tau = start + step * self._collocation.points
+    past = self._past_weights(tau, len(self.ends) - 1)
+    inner = self._own_weights(tau, start, step)
     # Equations of each mode.
     matrices = np.einsum('rn,ijr->nij', self._current_modes().diagonals, inner)
     inverse = np.linalg.inv(np.eye(len(tau)) + matrices)
@@ -624,6 +653,12 @@ class VolterraSolver:
     """
     if not self.errors:
       return _MAX_GROWTH
+    lengths = np.append(np.diff(self.ends[-_ALIKE - 1:]), step)
+    errors = np.append(self.errors[-_ALIKE:], error)
+    if len(lengths) > _ALIKE and (
+        np.ptp(lengths) < .2 * step and np.max(errors) < 3 * np.min(errors)):
+      # Whether the error depends on the length at all.
+      return _MAX_GROWTH
     start, stages = self.ends[-1], len(self._collocation.points)
     trend = step / (start - self.ends[-2]) * (
         self.errors[-1] / max(error, 1e-300))**(1 / stages)
@@ -653,7 +688,7 @@ class VolterraSolver:
     """
     begin = time.perf_counter()
     tau = min(tau, self._kernel.tau_max)
-    tol, stages = self._rtol, len(self._collocation.points)
+    stages = len(self._collocation.points)
     rejected: Optional[tuple[float, float]] = None
     while tau - self.ends[-1] > 1e-9 * tau and not self.settled:
       if self._step is None:
@@ -678,6 +713,7 @@ class VolterraSolver:
             ' or singular. Look for NaN in kernels, raise the temperature, or '
             'use float64.') from e
       jump, left = panel.jump / self._scale, panel.left / self._scale
+      tol = max(self._rtol, self.floor)
       # A shorter step is of use for equations that could not be solved only.
       error = max(jump, left if left > .1 * tol else 0.)
       if not np.isfinite(error):
@@ -687,9 +723,12 @@ class VolterraSolver:
       if error > tol and self._fixed_step is None:
         self.stats['rejected'] += 1
         before, rejected = rejected, (step, jump)
-        if before and len(self.ends) > 1 and (
-            jump > max(tol, before[1] * step / before[0])):
-          # A shorter panel left the jump: an error of the panel before.
+        # A shorter panel left the jump: an error of the panel before, or noise.
+        stuck = before and jump > max(tol, before[1] * step / before[0])
+        if stuck and start <= self._retracted and jump <= _LARGEST_FLOOR:
+          self.floor = 2 * jump
+        elif stuck and len(self.ends) > 1:
+          self._retracted = start
           self._retract()
           rejected = None
         else:
@@ -758,10 +797,49 @@ class VolterraSolver:
                      np.asarray(factors) if self._small else factors)
     return self._interpolate(to_host(_weigh(images, weights)), tau)
 
+  def defect(self, tau: np.ndarray) -> np.ndarray:
+    """What is left of the equations between the points, `[t, n, k]`.
+
+    Args:
+      tau: `[t]`, times within the panels.
+    """
+    panels, starts = self._panels_of(tau)
+    stages = len(self._collocation.points)
+    weights = np.zeros((len(tau), len(self._points), self._images.shape[1]))
+    for i, (t, p, start) in enumerate(zip(tau[:, None], panels, starts)):
+      weights[i, :p * stages] = self._past_weights(t, p)
+      weights[i, p * stages:(p + 1) * stages] = self._own_weights(
+          t, start, self.ends[p + 1] - start)
+    integral = to_host(_weigh(self._known()[1], self._pad(weights)))
+    return to_host(self._y) - self.solution(tau) - integral
+
+  def moments(self, panels: int) -> tuple[np.ndarray, np.ndarray]:
+    r"""The measure :math:`\gamma \rho(\tau) d\tau` of the first panels.
+
+    Returns:
+      Times `[points]`, dense next to the last one, where kernels may have a
+      cusp, and weights times solution, `[points, n, k]`.
+    """
+    ends = self.ends[:panels + 1]
+    lengths = np.diff(ends[:-1])[:, None]
+    x, weights = _MOMENTS
+    tau = (ends[:-2, None] + lengths * (1 + x) / 2).ravel()
+    # Next to the end.
+    lag, last = quadrature.cusp_rule(np.zeros(1), ends[-1:] - ends[-2])
+    tau = np.append(tau, ends[-1] - lag)
+    weights = np.append(lengths * weights / 2, last)
+    return tau, self._gamma * weights[:, None, None] * self.solution(tau)
+
   def _pad(self, weights: np.ndarray) -> np.ndarray:
     """Weights of all that there is room for, so that shapes last."""
     room = len(self._known()[0]) - 1 - weights.shape[1]
     return np.pad(weights, ((0, 0), (1, room), (0, 0))).astype(self._y.dtype)
+
+  def _panels_of(self, tau: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the panels that times are in, and their beginnings."""
+    panel = np.searchsorted(self.ends, tau, side='left') - 1
+    panel = np.clip(panel, 0, len(self.ends) - 2)
+    return panel, self.ends[panel]
 
   def _interpolate(self, values: np.ndarray, tau: np.ndarray) -> np.ndarray:
     """Polynomials through all points of a panel and its beginning.
@@ -776,9 +854,7 @@ class VolterraSolver:
     if len(self.ends) == 1:
       return np.broadcast_to(values[0], tau.shape + values[0].shape)
     stages = len(self._collocation.points)
-    panel = np.searchsorted(self.ends, tau, side='left') - 1
-    panel = np.clip(panel, 0, len(self.ends) - 2)
-    start = self.ends[panel]
+    panel, start = self._panels_of(tau)
     x = (tau - start) / (self.ends[panel + 1] - start)
     basis = quadrature.lagrange(np.append(0., self._collocation.points), x)
     out = sum(basis[..., j, None, None] * values[stages * panel + j]

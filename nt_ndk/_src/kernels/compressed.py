@@ -3,95 +3,44 @@
 """A network's two-time kernel on its data, compressed in time when needed."""
 
 import functools
-from typing import Any, Callable, Optional
+from typing import Any, Callable, cast, NamedTuple, Optional
 import warnings
 
 import jax
 import numpy as np
 
+from nt_ndk._src.base.arrays import beside
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.kernels import family as kernel_family
 from nt_ndk._src.kernels.evaluation import KernelEvaluator
 from nt_ndk._src.kernels.evaluation import length
+from nt_ndk._src.kernels.pairs import take
+from nt_ndk._src.kernels.pairs import test_pairs
+from nt_ndk._src.kernels.pairs import training_pairs
+from nt_ndk._src.kernels.sample import Sample
+from nt_ndk._src.kernels.sample import Training
+from nt_ndk._src.kernels.sample import Weights
 
-# Pairs of samples on which kernels are compressed, by angle.
-_SAMPLE_PAIRS = 18
-_POOL_SIZE = 1000
-_DUPLICATE = 1e-5  # Smallest angle of inputs that differ.
+# Error of kernels on any pair of samples, in `rtol`.
+_ON_PAIRS = .1
+# That of interpolation in time relative to it, of vectors and of images: of
+# modes far below the largest one it is to be invisible.
+_IN_TIME, _IN_TIME_OF_IMAGES = 1e-3, 1e-1
+# Error of a candidate relative to the tolerance below which none is needed.
+_CANDIDATES = 1e-3
+# Training outputs up to which weights are found before the first fit, and
+# before the second one.
+_FEW_WEIGHTS, _MANY_WEIGHTS = 256, 2048
+# Pairs of times that are candidates.
+_SOME_TIMES = 1500
+# Times at which products with weights are tried.
+_TRIALS = 64
+# Bytes of matrices that a fit takes over from the one before it.
+_KEPT_BYTES = 2**30
 _MAX_FITS = 3
-# Error that fits can have, in rounding errors.
-_ROUNDING = 200
-
-# Columns of a kernel.
-_Samples = dict[bytes, dict[tuple[int, ...], np.ndarray]]
-
-
-def _features(x: PyTree) -> np.ndarray:
-  """Inputs as one vector for each sample."""
-  return np.concatenate([np.asarray(a, float).reshape((len(a), -1))
-                         for a in jax.tree_util.tree_leaves(x)], 1)
-
-
-def _angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-  """Between rows of `a` and of `b`, `[n, m]`."""
-  norms = (np.linalg.norm(v, axis=1) for v in (a, b))
-  cosine = a @ b.T / np.maximum(np.outer(*norms), 1e-300)
-  return np.arccos(np.clip(cosine, -1, 1)).astype(np.float32)
-
-
-def _choose_pairs(angle: np.ndarray, in_order: np.ndarray, norm_a: np.ndarray,
-                  norm_b: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-  """Pairs of vectors at all angles and with extreme norms.
-
-  Args:
-    angle: `[n, m]`.
-    in_order: `[n * m]`, the same from small to large.
-    norm_a: `[n]`.
-    norm_b: `[m]`.
-    rng: draws pairs.
-
-  Returns:
-    `[P, 2]`, indices of vectors.
-  """
-  size, (n, m) = _SAMPLE_PAIRS, angle.shape
-  if n * m <= 2 * size:
-    return np.stack(np.meshgrid(np.arange(n), np.arange(m), indexing='ij'),
-                    -1).reshape((-1, 2))
-
-  # Exact duplicates are like a point with itself.
-  high = in_order[-1]
-  low = in_order[min(np.searchsorted(in_order, _DUPLICATE, 'right'),
-                     n * m - 1)]
-  levels = low + (high - low) * np.append([0., 1.], rng.uniform(size=size))
-  above = np.clip(np.searchsorted(in_order, levels), 1, n * m - 1)
-  neighbors = in_order[[above - 1, above]]
-  nearest = np.where(levels - neighbors[0] < neighbors[1] - levels, *neighbors)
-  extreme_a, extreme_b = ([np.argmin(v), np.argmax(v)]
-                          for v in (norm_a, norm_b))
-  return np.unique(
-      [np.unravel_index(np.argmax(angle == a), angle.shape) for a in nearest] +
-      list(zip(rng.randint(n, size=size // 2),
-               rng.randint(m, size=size // 2))) +
-      [(i, j) for i in extreme_a for j in extreme_b], axis=0)
-
-
-def _training_pairs(x: PyTree, count: int,
-                    rng: np.random.RandomState) -> list[np.ndarray]:
-  """Lists of pairs of training samples, each of all kinds, `count` times."""
-  pool = rng.permutation(length(x))[:_POOL_SIZE]
-  features = _features(_take(x, pool))
-  angle, norm = _angles(features, features), np.linalg.norm(features, axis=1)
-  in_order = np.sort(angle, axis=None)
-  out = []
-  for k in range(count):
-    # Kernels at different times are not symmetric: pairs in random order, the
-    # nearest samples in both.
-    other = rng.permutation(len(pool))
-    i, j = _choose_pairs(angle[:, other], in_order, norm, norm[other], rng).T
-    pairs = np.stack([pool[i], pool[other[j]]], 1)[:, ::-1 if k % 2 else 1]
-    itself = rng.permutation(np.unique(pairs))[:_SAMPLE_PAIRS // 2]
-    out.append(np.concatenate([pairs, np.stack([itself, itself], 1)]))
-  return out
+_MAX_RANK = 80
+# Error of kernels with test inputs that is worth another fit, in `rtol`.
+_UNLIKE = 1.
 
 
 def compress_at(evaluator: KernelEvaluator, get: str, tau: np.ndarray,
@@ -108,87 +57,89 @@ def compress_at(evaluator: KernelEvaluator, get: str, tau: np.ndarray,
     Functions of time `[Q, R]`, and `R` matrices on the training data.
   """
   rng = np.random.RandomState(0)
-  pairs = np.concatenate(_training_pairs(evaluator.x_train, 2, rng))
+  pairs = np.concatenate(training_pairs(evaluator.x_train, 2, rng))
   pairs = pairs * evaluator.locations + rng.randint(evaluator.locations,
                                                     size=pairs.shape)
   values = evaluator.sample(pairs, tau, get)
-  chosen, phi = kernel_family.compress(values / np.max(np.abs(values)), tol)
+  values = values / np.max(np.abs(values))
+  chosen, _ = kernel_family.greedy(values, tol)
+  phi = kernel_family.fit(values, chosen)
   return phi, [evaluator.train_train(get, tau[[r]]) for r in chosen]
 
 
-def _take(tree: PyTree, i: np.ndarray) -> PyTree:
-  return jax.tree_util.tree_map(lambda a: np.asarray(a)[i], tree)
+class _Candidates(NamedTuple):
+  """Pairs of times to interpolate between.
+
+  Attributes:
+    table: functions of the kernel on a grid of times.
+    order: indices of pairs of times, the most needed ones first.
+    left: `[R]`, the largest value that is left after each of them.
+  """
+  table: kernel_family.Table
+  order: np.ndarray
+  left: np.ndarray
 
 
 class CompressedKernel:
   r"""NDK or covariance, :math:`\sum_r \varphi_r(\tau, \tau') K_r`.
 
   The functions of time are fitted on pairs of training samples, when they are
-  first needed. Test samples that are unlike these make it necessary to fit
-  again.
+  first needed. Test samples that are unlike these, and errors that matter more
+  than was expected, make it necessary to fit again; what is known by then is
+  not computed twice.
 
   Attributes:
     get: `"ndk"` or `"nngp"`.
     fits: number of fits so far; results of earlier ones are not valid.
     family: :math:`\varphi_r`, a `KernelFamily`.
     scales: time scales of the kernel.
-    test_error: error between the latest test and training samples, relative to
-      the kernels at equal times.
+    exact: whether another fit has nothing to gain.
+    test_error: largest error between the latest test and training samples,
+      relative to the kernels at equal times.
   """
 
   def __init__(self, evaluator: KernelEvaluator, get: str, rtol: float,
                eps: float, start: float = 0.,
-               scales: Optional[kernel_family.TimeScales] = None) -> None:
+               scales: Optional[kernel_family.TimeScales] = None,
+               weights: Optional[Callable[[], Weights]] = None) -> None:
     """Fits nothing yet.
 
     Args:
       evaluator: of the kernel on the training data.
       get: `"ndk"` or `"nngp"`.
-      rtol: tolerance of predictions; that of the kernel is a tenth of it.
+      rtol: tolerance of predictions.
       eps: rounding error of kernels.
       start: time that is called 0.
       scales: time scales, if known.
+      weights: returns what predictions multiply kernels with.
     """
     self._evaluator, self.get, self._start = evaluator, get, start
     self._rtol, self._eps = rtol, eps
+    self._training = Training(evaluator, get, start)
+    self._find_weights, self._weights = weights, cast(Optional[Weights], None)
     self._tightening = 1.
     # Test samples on which the kernel has to be right too.
-    self._extra: list[tuple[Any, np.ndarray]] = []
-    # By times, then by pairs of samples.
-    self._sampled: _Samples = {}
+    self._tests: list[tuple[PyTree, Any]] = []
+    self._latest: Optional[tuple[PyTree, Any]] = None
     self.fits = 0
     self.test_error = 0.
+    self.exact = False
     self._scales = scales
     self._family: Optional[kernel_family.KernelFamily] = None
+    self._candidates: Optional[_Candidates] = None
     self._factors: Optional[jax.Array] = None
-    self._latest: Optional[tuple[Any, np.ndarray]] = None
+    self._known: Optional[tuple[np.ndarray, jax.Array]] = None
 
   @property
   def family(self) -> kernel_family.KernelFamily:
     return self._fit() if self._family is None else self._family
 
   @property
-  def error(self) -> float:
-    """Largest error found so far, relative to the kernels at equal times."""
-    return max(self.family.error, self.test_error)
-
-  @property
-  def exact(self) -> bool:
-    """Whether rounding errors leave nothing to gain from another fit."""
-    return min(self._tightening * self._tolerance,
-               self.error) <= _ROUNDING * self._eps
-
-  @property
-  def _tolerance(self) -> float:
-    """Largest allowed error."""
-    return max(.1 * self._rtol, _ROUNDING * self._eps)
-
-  @property
   def scales(self) -> kernel_family.TimeScales:
     """Time scales, found on three samples."""
     if self._scales is None:
       self._scales = kernel_family.time_scales(
-          self._sampler(self._evaluator), self._three_samples(),
+          self._training.pairs, self._three_samples(),
           1e-2 * self._rtol)
     return self._scales
 
@@ -201,7 +152,7 @@ class CompressedKernel:
     """
     shift = self._eps * self.scales.slow
     samples = self._three_samples()
-    still, moved = self._sampler(self._evaluator)(
+    still, moved = self._training.pairs(
         np.stack([samples, samples], 1), np.array([[0., 0.], [shift, 0.]]))
     return self._eps + float(np.max(np.abs(moved / still - 1)))
 
@@ -218,9 +169,26 @@ class CompressedKernel:
       report: called with the number of matrices computed so far.
     """
     if self._factors is None:
-      self._factors = self._evaluator.train_train(
-          self.get, self.family.tau + self._start, report)
+      tau, known = self.family.tau, self._known
+      old = 0 if known is None else len(known[0])
+      if known is None or not np.array_equal(known[0], tau[:old]):
+        known, old = None, 0
+      new = self._evaluator.train_train(
+          self.get, tau[old:] + self._start,
+          lambda count: report(old + count)) if old < len(tau) else None
+      self._factors = (new if known is None else known[1] if new is None else
+                       beside(known[1], new))
+      self._known = None
     return self._factors
+
+  @property
+  def error(self) -> float:
+    """Largest error on pairs of samples, relative to kernels at equal times."""
+    rng = np.random.RandomState(3)
+    pairs = np.concatenate(training_pairs(self._evaluator.x_train, 1, rng))
+    return float(np.max(kernel_family.check(
+        self._training.pairs, self.family,
+        pairs * self._evaluator.locations, rng)))
 
   @property
   def computed(self) -> bool:
@@ -247,64 +215,116 @@ class CompressedKernel:
         x_test, self.get, self.family.tau[:, order] + self._start, **kwargs)
 
   def tighten(self, factor: float) -> None:
-    """Fits again, with an error smaller than now by a factor."""
-    if self._latest is not None and self.test_error > self.family.error:
-      self._extra.append(self._latest)
-    self._tightening = min(.3 * self._tightening,
-                           factor * self.error / (.1 * self._rtol))
+    """Fits again, with an error smaller than now by a factor.
+
+    Or, with the same error, also on the latest test inputs, and with weights,
+    if they are not yet in the sample.
+
+    Args:
+      factor: below 1.
+    """
+    self._find(_MANY_WEIGHTS)
+    if self._latest is not None:
+      self._tests.append(self._latest)
+      self._latest = self._candidates = None
+    if self._candidates is not None:
+      self._tightening *= factor
     self._fit()
 
-  def _sampler(self, evaluator: KernelEvaluator) -> kernel_family.SampleKernel:
-    """The kernel on samples, which is not computed twice."""
-    train = length(self._evaluator.x_train) * self._evaluator.locations
-    # Samples after the training data are this evaluator's own.
-    own: _Samples = {}
-
-    def sampler(pairs, tau):
-      known, others = (values.setdefault(tau.tobytes(), {})
-                       for values in (self._sampled, own))
-      keys = [tuple(pair) for pair in pairs]
-      new = list(dict.fromkeys(
-          k for k in keys if k not in known and k not in others))
-      if new:
-        columns = evaluator.sample(np.array(new), tau + self._start,
-                                   self.get).T
-        for k, column in zip(new, columns):
-          (known if max(k) < train else others)[k] = column
-      return np.stack([known[k] if k in known else others[k] for k in keys], 1)
-
-    return sampler
+  def _find(self, largest: float) -> None:
+    """Finds weights of up to a number of training outputs."""
+    size = self._training.n * self._training.locations
+    if (self._find_weights is not None and self._weights is None and
+        size <= largest):
+      self._weights, self._candidates = self._find_weights(), None
 
   def _fit(self) -> kernel_family.KernelFamily:
     """Fits the functions of time."""
-    rng = np.random.RandomState(0)
-    evaluator, locations = self._evaluator, self._evaluator.locations
-    pairs, *others = _training_pairs(evaluator.x_train, 4, rng)
-    held_out = np.concatenate(others)
-    for test, test_train in self._extra:
-      pairs = np.concatenate([pairs, test_train +
-                              [length(evaluator.x_train), 0]])
-      evaluator = evaluator.joined(*test)
-    spread = lambda p: p * locations + rng.randint(locations, size=p.shape)
-    pairs, held_out = spread(pairs), spread(held_out)
-    kernel = self._sampler(evaluator)
-    tol = self._tolerance
-    aim = max(tol * self._tightening, _ROUNDING * self._eps)
-    self._family = family = kernel_family.fit(
-        kernel, pairs, held_out, self.scales, 2 * self.scales.slow, tol, rng,
-        aim, self._eps**.5)  # The root of rounding errors, at a cusp.
+    if self._factors is not None and self._factors.nbytes <= _KEPT_BYTES:
+      self._known = self.family.tau, self._factors
     self._factors = None
+    if self._candidates is None:
+      self._candidates = self._tabulate()
+    table, order, left = self._candidates
+    enough = np.flatnonzero(left <= self._tightening * _ON_PAIRS * self._rtol)
+    self.exact = not len(enough)
+    rank = len(order) if self.exact else 1 + int(enough[0])
+    self._family = table.family(order[:rank])
     self.fits += 1
-    if self._latest is not None:
-      self.test_error = self._error_on(*self._latest)
-    return family
+    return self._family
 
-  def _error_on(self, extra: PyTree, pairs: np.ndarray) -> float:
+  def _tabulate(self) -> _Candidates:
+    """Kernels of a sample, and pairs of times that stand for all."""
+    rng, tau_max = np.random.RandomState(0), 2 * self.scales.slow
+    self._find(_FEW_WEIGHTS)
+    sample = Sample(self._training, self._tests, self._weights, self.scales,
+                    rng)
+    tol = _ON_PAIRS * self._rtol
+    in_time = tol * (_IN_TIME if self._evaluator.vectors else
+                     _IN_TIME_OF_IMAGES)
+    # Of kernels rounding errors are this large at a cusp.
+    noise = self._eps**.5 * sample.amplified
+    known = None if self._family is None else self._family.tau
+    table = kernel_family.tabulate(sample, self.scales, tau_max, in_time, noise,
+                                   known)
+    first = 1 if known is None else len(known)
+    some = np.append(np.arange(first), first + rng.permutation(
+        len(table.tau) - first)[:_SOME_TIMES])
+    order, left = kernel_family.greedy(
+        table.values[some], max(_CANDIDATES * tol, 10 * self._eps), _MAX_RANK,
+        first, sample.relevance(table.tau[some]))
+    return _Candidates(table, some[order], left)
+
+  def defect(self, later: float, earlier: np.ndarray, vectors: np.ndarray,
+             x_test: PyTree, arrays: dict[str, Any]) -> np.ndarray:
+    """What errors of the kernel make of a sum over times and training outputs.
+
+    Args:
+      later: later time.
+      earlier: `[p]`, earlier times.
+      vectors: `[p, n, c]`, what kernels with training outputs are summed with.
+      x_test: test inputs; `None` means training inputs.
+      arrays: keyword arguments that have a part for test inputs, that part.
+
+    Returns:
+      `[rows, c]`, the difference of the sums with exact kernels and with those
+      that are interpolated in time, for a few of the inputs.
+    """
+    kernel, rows = self._training.some_rows(x_test, arrays,
+                                            np.random.RandomState(4))
+    tau = np.stack([np.full_like(earlier, later), earlier], 1)
+    return np.einsum('pin,pnc->ic', self._errors(kernel, rows, tau), vectors,
+                     optimize=True)
+
+  def _errors(self, kernel: Training, rows: np.ndarray,
+              tau: np.ndarray) -> np.ndarray:
+    """Errors of some rows of the kernel, `[Q, rows, n]`."""
+    exact, members = np.split(kernel.rows(rows, np.concatenate(
+        [tau, self.family.tau])), [len(tau)])
+    return exact - np.tensordot(self.family.phi(*tau.T), members, 1)
+
+  def weighted_error(self) -> float:
+    """What errors of the kernel make of products with weights, at any times."""
+    self._find(np.inf)
+    rng, out = np.random.RandomState(5), 0.
+    tau = kernel_family.some_times(2 * self.scales.slow, _TRIALS, rng)
+    relevance = self._weights.relevance(tau, self.scales)
+    latest = [] if self._latest is None else [self._latest]
+    for x_test, arrays in [(None, {})] + self._tests + latest:
+      kernel, rows = self._training.some_rows(x_test, arrays, rng)
+      errors = np.einsum('qin,cnk->qcik', self._errors(kernel, rows, tau),
+                         self._weights.vectors, optimize=True)
+      out = max(out, float(np.max(relevance * np.max(np.abs(errors), (2, 3)))))
+    return out
+
+  def _error_on(self, x_test: PyTree, arrays: dict[str, Any],
+                pairs: np.ndarray) -> float:
     """Largest error on pairs of test samples and training samples."""
-    joined = pairs + [length(self._evaluator.x_train), 0]
+    joined = self._training.joined(*take((x_test, arrays), pairs[:, 0]))
+    pairs = np.stack([self._training.n + np.arange(len(pairs)), pairs[:, 1]], 1)
     return float(np.max(kernel_family.check(
-        self._sampler(self._evaluator.joined(*extra)), self.family,
-        joined * self._evaluator.locations, np.random.RandomState(2))))
+        joined.pairs, self.family, pairs * self._training.locations,
+        np.random.RandomState(2))))
 
   def include(self, x_test: PyTree, arrays: dict[str, Any]) -> None:
     """Makes sure that the kernel is right between test and training data.
@@ -314,33 +334,23 @@ class CompressedKernel:
       arrays: keyword arguments that have a part for test inputs, that part.
     """
     rng = np.random.RandomState(1)
-    evaluator = self._evaluator
-    test, train = (x_test, arrays), (evaluator.x_train, evaluator.arrays)
-    pools = [rng.permutation(length(x))[:_POOL_SIZE] for x, _ in (test, train)]
-    features = [_features(_take(x, pool))
-                for pool, (x, _) in zip(pools, (test, train))]
-    angle = _angles(*features)
-    in_order = np.sort(angle, axis=None)
-    norms = [np.linalg.norm(f, axis=1) for f in features]
-
-    def choose():
-      """Test samples of some pairs, and pairs of these and training samples."""
-      i, j = _choose_pairs(angle, in_order, norms[0], norms[1], rng).T
-      return (_take(test, pools[0][i]),
-              np.stack([np.arange(len(i)), pools[1][j]], 1))
-
     if self._family is None:
-      self._extra.append(choose())
+      self._tests.append((x_test, arrays))
       self._fit()
+      self._latest = None
+    else:
+      self._latest = x_test, arrays
     for attempt in range(_MAX_FITS):
-      extra, pairs = self._latest = choose()
-      self.test_error = self._error_on(extra, pairs)
-      if self.test_error <= self._rtol:
-        return
+      self.test_error = self._error_on(x_test, arrays, test_pairs(
+          x_test, self._evaluator.x_train, rng))
+      if self.test_error <= _UNLIKE * self._rtol or self.exact:
+        break
       if attempt < _MAX_FITS - 1:
-        self._extra.append((extra, pairs))
+        self._tests.append((x_test, arrays))
+        self._latest = self._candidates = None
         self._fit()
-    warnings.warn(
-        'Kernels between test and training data have a relative error of '
-        f'{self.test_error:.1e}; predictions may be less accurate than '
-        '`rtol`.')
+    else:
+      warnings.warn(
+          'Kernels between test and training data have a relative error of '
+          f'{self.test_error:.1e}; predictions may be less accurate than '
+          '`rtol`.')

@@ -192,6 +192,7 @@ class KernelEvaluator:
       of its output without trace axes.
     arrays: keyword arguments that have a part for the inputs, that part.
     evaluations: number of train-train kernels computed so far.
+    vectors: whether inputs have no pixels, so that kernels cost little.
     identity: digest of all that a kernel, `"ndk"` or `"nngp"`, depends on but
       times.
   """
@@ -224,13 +225,13 @@ class KernelEvaluator:
     self._block_bytes = more * _BLOCK_BYTES
     self._room = int(np.clip(more * _SAMPLE_BYTES / self._bytes, 16, 2**14))
     # Kernels of vectors cost little beside their compilation.
-    self._vectors = self._bytes == 8
+    self.vectors = self._bytes == 8
 
     # Samples need no splitting: they go to the network's own kernel function.
     sample_fn = getattr(kernel_fn, 'two_time_kernel_fn', kernel_fn)
     static = tuple((k, v) for k, v in kwargs.items() if not is_pair(v))
     self._network = lambda get, fn=sample_fn: programs.Network(
-        fn, get, self._vectors, static)
+        fn, get, self.vectors, static)
     self.identity = functools.cache(self._identity)
 
   @functools.cached_property
@@ -297,7 +298,7 @@ class KernelEvaluator:
     """Numbers of samples of a block; if there are fewer, others fill it up."""
     largest = max(_SMALLEST_BLOCK,
                   int((self._block_bytes / (self._bytes * times))**.5))
-    if not self._vectors:
+    if not self.vectors:
       return [min(largest, -(-n // _SMALLEST_BLOCK) * _SMALLEST_BLOCK)
               for n in (n1, n2)]
     size = _FEW
@@ -324,7 +325,7 @@ class KernelEvaluator:
     network = self._network(get, self._stock_kernel_fn)
     while q < count:
       # Products of vectors are shared between times.
-      many = self._vectors and count - q > _TIMES_TOGETHER // 4
+      many = self.vectors and count - q > _TIMES_TOGETHER // 4
       together = _TIMES_TOGETHER if many else 1
       stop = min(q + together, count)
       times = tau[np.minimum(np.arange(q, q + together), count - 1)]
@@ -568,7 +569,7 @@ class KernelEvaluator:
     pad = lambda a, size: a[np.arange(size) % len(a)]
     network = self._network(get)
     program = programs.pairs(network)
-    for q, times in _blocks(len(tau), self._room // 2, self._vectors):
+    for q, times in _blocks(len(tau), self._room // 2, self.vectors):
       some = tuple(pad(tau[q:q + times], times).T)
       width = max(1, min(16, self._room // times))
       for p in range(0, len(pairs), width):

@@ -18,8 +18,7 @@ fit is checked on data and times that it has not seen, and refined until the
 tolerance is met.
 """
 
-from typing import Callable, NamedTuple, Optional, Union
-import warnings
+from typing import Callable, NamedTuple, Optional, Protocol, Union
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -30,20 +29,28 @@ from nt_ndk._src.base.typing import Numbers
 # `[Q, 2]` to values `[Q, P]`.
 SampleKernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-_MAX_ROUNDS = 8
-_MAX_NODES = 160
-_MAX_PAIRS = 400
+_MAX_NODES = 200
+# Lag at which a cusp may begin, in time scales of the kernel: inputs that are
+# nearly parallel have theirs at any scale. Where times are nearly equal, cusps
+# turn rounding errors into their square root.
+_FINEST, _NEARLY_EQUAL = 1e-6, 1e-10
+# Lag below which the kernel of an input with itself has its cusp.
+_CUSP = .2
+# Size of functions of time that may be left out.
+_NEGLIGIBLE = 1e-11
 
 
 class _Axis(NamedTuple):
-  r"""Chebyshev points on :math:`[0, T]`, dense near 0.
+  r"""Chebyshev points on an interval, dense near 0.
 
   `sqrt=True`: :math:`x = w \sinh^2 u`, in which both :math:`\sqrt{x}` and
-  functions that vary on any scale from `w` to `T` are smooth; this is the
+  functions that vary on any scale from `w` to the end are smooth; this is the
   variable for :math:`\tau - \tau'`, because :math:`\dot K(x, x)` has a
-  square-root cusp at equal times. Otherwise :math:`x = w (e^u - 1)`.
+  square-root cusp at equal times. Otherwise :math:`x = w (e^u - 1)`. Below its
+  begin functions are constant.
   """
   width: float
+  begin: float
   end: float
   size: int
   sqrt: bool
@@ -52,17 +59,20 @@ class _Axis(NamedTuple):
     x = np.maximum(x, 0.) / self.width
     return np.arcsinh(np.sqrt(x)) if self.sqrt else np.log1p(x)
 
+  @property
+  def _ends(self) -> tuple[float, float]:
+    return self._to_u(self.begin), self._to_u(self.end)
+
   def points(self) -> np.ndarray:
-    u = (1 - np.cos(np.pi * np.arange(self.size) / (self.size - 1))) / 2
-    u = u * self._to_u(self.end)
-    x = np.sinh(u)**2 if self.sqrt else np.expm1(u)
-    x = self.width * x
-    x[-1] = self.end
-    return x
+    low, high = self._ends
+    angle = np.pi * (np.arange(self.size) + .5) / self.size
+    u = low + (high - low) * (1 - np.cos(angle)) / 2
+    return self.width * (np.sinh(u)**2 if self.sqrt else np.expm1(u))
 
   def _to_unit(self, x):
     """Variable of the polynomials, between -1 and 1."""
-    return np.clip(2 * self._to_u(x) / self._to_u(self.end) - 1, -1, 1)
+    low, high = self._ends
+    return np.clip(2 * (self._to_u(x) - low) / (high - low) - 1, -1, 1)
 
   def basis(self, x: Numbers) -> np.ndarray:
     """Chebyshev polynomials at `x`; one more, trailing axis of length size."""
@@ -83,25 +93,28 @@ class _Axis(NamedTuple):
 class KernelFamily(NamedTuple):
   r"""Times :math:`(\tau_r, \tau'_r)` and functions :math:`\varphi_r`.
 
+  :math:`\varphi_r(\tau, \tau') = s(\tau) s(\tau') \sum_{ab} c_{abr}
+  e_a(\tau') l_b(\tau - \tau')`.
+
   Attributes:
     tau: `[R, 2]`, the selected pairs of times; the first is `(0, 0)`.
-    log_size: `[size of earlier]`, Chebyshev coefficients of the logarithm of
-      the kernel's size at equal times, :math:`\log s(\tau)`.
-    series: `[size of earlier, size of lag, R]`, Chebyshev coefficients of
-      :math:`\varphi_r / (s(\tau) s(\tau'))` in :math:`\tau'` and
-      :math:`\tau - \tau'`.
     earlier: axis of :math:`\tau'`.
     lag: axis of :math:`\tau - \tau'`.
-    error: largest error on data and times left out of the fit, relative to
-      :math:`\sqrt{\mathrm{NDK}(\tau, \tau; x, x)
-      \mathrm{NDK}(\tau', \tau'; x', x')}`.
+    log_size: `[size of earlier]`, Chebyshev coefficients of the logarithm of
+      the kernel's size at equal times, :math:`\log s(\tau)`.
+    earlier_series: `[size of earlier, A]`, those of :math:`e_a`.
+    lag_series: `[size of lag, B]`, those of :math:`l_b`.
+    core: `[A, B, R]`, :math:`c`.
+    cusp_width: lag below which kernels may have a square-root cusp.
   """
   tau: np.ndarray
-  log_size: np.ndarray
-  series: np.ndarray
   earlier: _Axis
   lag: _Axis
-  error: float
+  log_size: np.ndarray
+  earlier_series: np.ndarray
+  lag_series: np.ndarray
+  core: np.ndarray
+  cusp_width: float
 
   @property
   def rank(self) -> int:
@@ -112,10 +125,6 @@ class KernelFamily(NamedTuple):
     return self.earlier.end
 
   @property
-  def cusp_width(self) -> float:
-    return self.lag.width
-
-  @property
   def early_width(self) -> float:
     return self.earlier.width
 
@@ -123,25 +132,29 @@ class KernelFamily(NamedTuple):
     return np.exp(self.earlier.sum(self.log_size, tau))
 
   def at_earlier(self, tau_: np.ndarray) -> np.ndarray:
-    r"""What :math:`\varphi` needs to know of earlier times, `[..., lag, R]`."""
-    series = np.tensordot(self.earlier.basis(tau_), self.series, (-1, 0))
-    return series * self.size(tau_)[..., None, None]
+    r"""What :math:`\varphi` needs to know of earlier times, `[..., B, R]`."""
+    basis = self.earlier.basis(tau_)
+    size = np.exp(basis @ self.log_size)[..., None]
+    return np.tensordot(size * (basis @ self.earlier_series), self.core, 1)
+
+  def _at_later(self, tau: Numbers, tau_: Numbers) -> np.ndarray:
+    basis = self.lag.basis(np.asarray(tau) - tau_) @ self.lag_series
+    return basis * self.size(tau)[..., None]
 
   def phi(self, tau: Numbers, tau_: Numbers,
           at_earlier: Optional[np.ndarray] = None) -> np.ndarray:
     r""":math:`\varphi_r(\tau, \tau')`, :math:`\tau \ge \tau'`, `[..., R]`."""
     if at_earlier is None:
       at_earlier = self.at_earlier(np.asarray(tau_))
-    basis = self.lag.basis(np.asarray(tau) - tau_) * self.size(tau)[..., None]
-    return np.einsum('...b,...br->...r', basis, at_earlier)
+    return np.matmul(self._at_later(tau, tau_)[..., None, :],
+                     at_earlier)[..., 0, :]
 
   def phi_rows(self, tau: np.ndarray, tau_: np.ndarray,
                at_earlier: Optional[np.ndarray] = None) -> np.ndarray:
     r"""The same for many later times `[E, L]` of each earlier one, `[E]`."""
     if at_earlier is None:
       at_earlier = self.at_earlier(tau_)
-    basis = self.lag.basis(tau - tau_[:, None]) * self.size(tau)[..., None]
-    return basis @ at_earlier
+    return self._at_later(tau, tau_[:, None]) @ at_earlier
 
 
 class TimeScales(NamedTuple):
@@ -159,7 +172,7 @@ class TimeScales(NamedTuple):
   slow: float
 
 
-def _positive(equal: np.ndarray) -> np.ndarray:
+def positive(equal: np.ndarray) -> np.ndarray:
   """Kernels of inputs with themselves, which must be positive."""
   bad = ~((equal > 0) & np.isfinite(equal))
   if np.any(bad):
@@ -189,7 +202,7 @@ def time_scales(kernel: SampleKernel, points: np.ndarray,
   pairs = np.stack(np.meshgrid(points, points), -1).reshape((-1, 2))
   at = lambda t, t_: kernel(pairs, np.stack([t, t_], 1))
   equal, since_start = at(tau, tau), at(tau, np.zeros_like(tau))
-  size = np.sqrt(_positive(equal[:, pairs[:, 0] == pairs[:, 1]]))
+  size = np.sqrt(positive(equal[:, pairs[:, 0] == pairs[:, 1]]))
   size = (size[:, :, None] * size[:, None, :]).reshape((len(tau), -1))
   largest = lambda x, scale: np.max(np.abs(x) / scale, 1)
   moved_equal = largest(equal - equal[0], size[0])
@@ -209,9 +222,9 @@ def time_scales(kernel: SampleKernel, points: np.ndarray,
 
 
 def _tail(values: np.ndarray, axis: _Axis) -> float:
-  """Relative size of the last terms of Chebyshev series in time."""
+  """Size of the last terms of Chebyshev series in time."""
   size = np.abs(axis.to_series(values)).max(tuple(range(1, values.ndim)))
-  return np.max(size[-max(2, axis.size // 8):]) / np.max(size)
+  return np.max(size[-max(2, axis.size // 8):])
 
 
 def _enough(axis: _Axis, tail: float, tol: float) -> int:
@@ -219,80 +232,160 @@ def _enough(axis: _Axis, tail: float, tol: float) -> int:
   if tail <= tol:
     return axis.size
   # They decay geometrically.
-  growth = np.log(tol) / np.log(min(tail, .5))
+  growth = np.log(min(tol, .25)) / np.log(np.clip(tail, .1 * tol, .5))
   return min(int(axis.size * np.clip(growth, 1.25, 2.)), _MAX_NODES)
 
 
-def compress(rows: np.ndarray, tol: float) -> tuple[np.ndarray, np.ndarray]:
-  """Selects rows, and fits all rows by those selected, to a tolerance.
+def greedy(rows: np.ndarray, tol: float, count: Optional[int] = None,
+           first: int = 1, relevance: Numbers = 1.
+           ) -> tuple[np.ndarray, np.ndarray]:
+  """Selects rows that span all rows, the most different ones first.
 
-  Greedy: each row chosen is the one that is farthest from the span of those
-  before it. The first row, for the times at which learning begins, is chosen
-  first.
+  Each row chosen is the one that is farthest from the span of those before it.
+
+  Args:
+    rows: `[Q, P]`.
+    tol: distance from the span of the rows that is left.
+    count: largest number of rows to select.
+    first: number of rows that are selected in any case, the first ones; at
+      least that for the times at which learning begins.
+
+  Returns:
+    Indices `[R]`, and the largest entry that is left after each, `[R]`.
   """
   chosen: list[int] = []
+  left: list[float] = []
   rest, farthest = rows.copy(), 0
-  while len(chosen) < min(rows.shape):
+  while len(chosen) < min(*rows.shape, count or len(rows)):
     direction = rest[farthest] / np.linalg.norm(rest[farthest])
     chosen.append(farthest)
     rest -= np.outer(rest @ direction, direction)
-    farthest = int(np.argmax(np.sum(rest**2, 1)))
-    # The distance from the span is at most the error of the fit.
-    if np.max(np.abs(rest)) <= tol:
+    relevant = (rest * relevance)**2
+    left.append(float(np.sqrt(np.max(relevant))))
+    farthest = (len(chosen) if len(chosen) < first else
+                int(np.argmax(np.sum(relevant, 1))))
+    if left[-1] <= tol and len(chosen) >= first:
       break
+  return np.array(chosen), np.array(left)
+
+
+def _span(columns: np.ndarray) -> np.ndarray:
+  """Orthonormal vectors that span columns to less than their errors."""
+  triangle = np.linalg.qr(columns.T, mode='r')
+  _, size, vt = np.linalg.svd(triangle, full_matrices=False)
+  return vt[size > _NEGLIGIBLE * size[0]].T
+
+
+def fit(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+  """Coefficients `[Q, R]` of all rows in those chosen, by least squares."""
   phi, *_ = np.linalg.lstsq(rows[chosen].T, rows.T, rcond=None)
-  return np.array(chosen), phi.T
+  return phi.T
 
 
-def _tabulate(
-    kernel: SampleKernel, pairs: np.ndarray, earlier: _Axis, lag: _Axis,
-    tol: float, noise: float
-) -> tuple[_Axis, _Axis, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-  """Kernels of a sample on a grid of times that resolves them.
+class Table(NamedTuple):
+  """Functions of a kernel on a grid of times that resolves them.
+
+  Attributes:
+    earlier: axis of the earlier time.
+    lag: axis of the time between the two.
+    tau: `[Q, 2]`, pairs of times, those of the grid last.
+    values: `[Q, P]`, divided by the size of the kernel at equal times.
+    log_size: series of the logarithm of that size.
+    size: `[Q]`, for each pair of times.
+    cusp_width: lag below which kernels may have a square-root cusp.
+  """
+  earlier: _Axis
+  lag: _Axis
+  tau: np.ndarray
+  values: np.ndarray
+  log_size: np.ndarray
+  size: np.ndarray
+  cusp_width: float
+
+  def family(self, chosen: np.ndarray) -> KernelFamily:
+    """Interpolates between the chosen pairs of times, indices `[R]`."""
+    phi = fit(self.values, chosen) / self.size[chosen]
+    grid = self.earlier.size, self.lag.size
+    phi = phi[-grid[0] * grid[1]:].reshape(grid + (-1,))
+    phi = self.earlier.to_series(phi)
+    phi = np.moveaxis(self.lag.to_series(np.moveaxis(phi, 1, 0)), 0, 1)
+    earlier, lag = (_span(np.moveaxis(phi, axis, 0).reshape(
+        (phi.shape[axis], -1))) for axis in (0, 1))
+    core = np.einsum('ea,elr,lb->abr', earlier, phi, lag, optimize=True)
+    return KernelFamily(self.tau[chosen], self.earlier, self.lag, self.log_size,
+                        earlier, lag, core, self.cusp_width)
+
+
+class Sample(Protocol):
+  """What stands for a kernel on all data."""
+
+  @property
+  def in_time(self) -> np.ndarray:
+    """Factors of errors of interpolation in time, `[P]`."""
+
+  def values(self, tau: np.ndarray) -> np.ndarray:
+    """Linear functions of the kernel at pairs of times, `[Q, P]`."""
+
+  def relevance(self, tau: np.ndarray) -> np.ndarray:
+    """Factors of their errors there, `[Q, P]`."""
+
+  def log_size(self, tau: np.ndarray) -> np.ndarray:
+    """Logarithm of the size of the kernel at equal times, `[Q]`."""
+
+
+def tabulate(sample: Sample, scales: TimeScales, tau_max: float, tol: float,
+             noise: float = 0., known: Optional[np.ndarray] = None) -> Table:
+  """Functions of a kernel at given times, and on a grid that resolves them.
 
   Args:
-    kernel: the NDK on samples.
-    pairs: `[P, 2]`, pairs of samples.
-    earlier: axis to begin with.
-    lag: axis to begin with.
+    sample: the functions.
+    scales: time scales of the kernel.
+    tau_max: the largest diffusion time.
     tol: tolerance of the Chebyshev series in time.
     noise: size below which what more points do not lower is rounding errors.
-
-  Returns:
-    The axes, refined; the pairs of times, `[earlier, lag, 2]`; kernels,
-    `[earlier, lag, P]`, divided by their size at equal times; the series of the
-    logarithm of that size; and the size for each pair of times.
+    known: `[K, 2]`, pairs of times to begin with; by default `(0, 0)`.
   """
-  points, inverse = np.unique(pairs, return_inverse=True)
-  inverse = inverse.reshape(pairs.shape)
+  known = np.zeros((1, 2)) if known is None else known
+  earlier = _Axis(2 * scales.equal, 0., tau_max, 24, sqrt=False)
+  lag = _Axis(_FINEST * scales.lag, _NEARLY_EQUAL * scales.lag, tau_max, 64,
+              sqrt=True)
   before = np.full(2, np.inf)
   while True:
     t_ = earlier.points()
     tau = np.stack(np.broadcast_arrays(t_[:, None] + lag.points(),
                                        t_[:, None]), -1)
-    values = kernel(pairs, tau.reshape((-1, 2)))
-    values = values.reshape(tau.shape[:2] + (-1,))
-    equal = kernel(np.stack([points, points], 1), np.stack([t_, t_], 1))
-    log_equal = np.log(_positive(equal)) / 2
-    point, log_time = np.mean(log_equal, 0), np.mean(log_equal, 1)
-    point -= np.mean(point)
+    log_time = sample.log_size(t_)
     log_size = earlier.to_series(log_time)
-    time = np.exp(np.sum(earlier.basis(tau) @ log_size[:, None], (-1, -2)))
-    pair = np.exp(np.sum(point[inverse], 1))
-    relative = values / time[..., None] / pair
+    size = lambda tau: np.exp(np.sum(earlier.basis(tau) @ log_size, -1))
+    time = size(tau)
+    values = sample.values(tau.reshape((-1, 2)))
+    values = values.reshape(time.shape + (-1,)) / time[..., None]
+    scaled = values * sample.in_time
     tails = np.array([
-        max(_tail(relative, earlier),
+        max(_tail(scaled, earlier),
             _tail(np.exp(log_time - log_time[0]), earlier)),
-        _tail(np.moveaxis(relative, 1, 0), lag)])
+        _tail(np.moveaxis(scaled, 1, 0), lag)])
     # They fall by much more than a half where they are not noise.
     noisy = (tails < noise) & (tails > .5 * before)
     before = tails
     enough = tuple(_enough(axis, tail, np.inf if no_use else tol)
                    for axis, tail, no_use in zip((earlier, lag), tails, noisy))
     if enough == (earlier.size, lag.size):
-      return earlier, lag, tau, relative, log_size, time
+      break
     earlier, lag = (axis._replace(size=size)
                     for axis, size in zip((earlier, lag), enough))
+  first = sample.values(known) / size(known)[:, None]
+  return Table(earlier, lag, np.concatenate([known, tau.reshape((-1, 2))]),
+               np.concatenate([first, values.reshape((time.size, -1))]),
+               log_size, np.append(size(known), time), _CUSP * scales.lag)
+
+
+def some_times(tau_max: float, count: int,
+               rng: np.random.RandomState) -> np.ndarray:
+  """Pairs of times `[count, 2]`, early and late, near and far apart."""
+  earlier = tau_max * 10.**rng.uniform(-4, 0, count)
+  lag = (tau_max - earlier) * 10.**rng.uniform(-8, 0, count)
+  return np.stack([earlier + lag, earlier], 1)
 
 
 def check(kernel: SampleKernel, family: KernelFamily, pairs: np.ndarray,
@@ -303,78 +396,16 @@ def check(kernel: SampleKernel, family: KernelFamily, pairs: np.ndarray,
     kernel: the NDK on samples.
     family: the family.
     pairs: `[P, 2]`, pairs of samples.
-    rng: draws times, early and late, near and far apart.
+    rng: draws times.
 
   Returns:
-    `[P]`, relative to the kernels at equal times.
+    `[P]`, relative to the kernels at equal times, of these or of all samples,
+    whichever are larger.
   """
-  earlier = family.tau_max * 10.**rng.uniform(-4, 0, 16)
-  lag = (family.tau_max - earlier) * 10.**rng.uniform(-8, 0, 16)
-  tau = np.stack([earlier + lag, earlier], 1)
+  tau = some_times(family.tau_max, 16, rng)
   error = kernel(pairs, tau) - family.phi(*tau.T) @ kernel(pairs, family.tau)
   size = [kernel(np.stack([i, i], 1), np.stack([t, t], 1))
           for i, t in zip(pairs.T, tau.T)]
-  return np.max(np.abs(error) / np.sqrt(size[0] * size[1]), 0)
-
-
-def fit(kernel: SampleKernel, pairs: np.ndarray, held_out: np.ndarray,
-        scales: TimeScales, tau_max: float, tol: float,
-        rng: np.random.RandomState, aim: Optional[float] = None,
-        noise: float = 0.) -> KernelFamily:
-  """Compresses a family of two-time kernels to a tolerance.
-
-  Args:
-    kernel: the NDK on samples.
-    pairs: `[P, 2]`, pairs of samples that represent the data, with samples
-      paired with themselves and near-duplicates among them.
-    held_out: `[P', 2]`, other such pairs, to check the fit on.
-    scales: time scales of the kernel.
-    tau_max: the largest diffusion time.
-    tol: largest allowed error, relative to the kernel at equal times.
-    rng: draws the times of the check.
-    aim: error to aim for, if smaller than `tol`.
-    noise: size that rounding errors of the kernel can have.
-
-  Returns:
-    A `KernelFamily`. Warns if it does not meet `tol`.
-  """
-  aim = tol if aim is None else min(aim, tol)
-  earlier = _Axis(2 * scales.equal, tau_max, 16, sqrt=False)
-  lag = _Axis(scales.lag / 5, tau_max, 48, sqrt=True)
-  earlier, lag, *_ = _tabulate(kernel, pairs[::len(pairs) // 6 + 1], earlier,
-                               lag, .1 * aim, noise)
-  family: Optional[KernelFamily] = None
-  eps, hopeless = .3 * aim, 0
-  for _ in range(_MAX_ROUNDS):
-    earlier, lag, tau, relative, log_size, time = _tabulate(
-        kernel, pairs, earlier, lag, .1 * aim, noise)
-    chosen, phi = compress(relative.reshape((time.size, -1)), eps)
-    phi = phi / time.reshape(-1)[chosen]
-    phi = earlier.to_series(phi.reshape(time.shape + (-1,)))
-    phi = np.moveaxis(lag.to_series(np.moveaxis(phi, 1, 0)), 0, 1)
-    fitted = KernelFamily(tau.reshape((-1, 2))[chosen], log_size, phi, earlier,
-                          lag, np.inf)
-    errors = check(kernel, fitted, held_out, rng)
-    fitted = fitted._replace(error=np.max(errors))
-    better = family is None or fitted.error < .5 * family.error
-    if family is None or fitted.error < family.error:
-      family = fitted
-    if family.error <= aim:
-      return family
-    # What rounding errors of the kernel forbid is not worth more attempts.
-    hopeless = 0 if better else hopeless + 1
-    if family.error <= tol and hopeless == 2:
-      return family
-    eps /= 2
-    if len(pairs) < _MAX_PAIRS:
-      pairs = np.concatenate([pairs, held_out[np.argsort(errors)[-8:]]])
-
-  assert family is not None  # There was a round.
-  if family.error <= tol:
-    return family
-  warnings.warn(
-      'The kernels over time were compressed with a relative error of '
-      f'{family.error:.1e} instead of {tol:.1e}, the best of {_MAX_ROUNDS} '
-      f'attempts (rank {family.rank}). Predictions may be less accurate than '
-      '`rtol`. Use float64, or a larger `rtol`.')
-  return family
+  size = np.sqrt(size[0] * size[1])
+  typical = np.exp(np.mean(np.log(np.maximum(size, 1e-300)), 1, keepdims=True))
+  return np.max(np.abs(error) / np.maximum(size, typical), 0)

@@ -32,6 +32,7 @@ from nt_ndk._src.kernels.compressed import CompressedKernel
 from nt_ndk._src.kernels.evaluation import KernelEvaluator
 from nt_ndk._src.kernels.evaluation import length
 from nt_ndk._src.kernels.programs import to_matrix
+from nt_ndk._src.kernels.sample import Weights
 
 _FLOAT32_RTOL = 1e-3
 # Estimated error that the user is told of.
@@ -39,20 +40,13 @@ _WARN = 1e-3
 # Matrices beside those of a kernel: that of the NTK, that under the prior,
 # eigenvectors, and what these take to be found.
 _OTHERS = 7
-# Fits of kernels to a problem, and samples whose errors add up.
-MAX_FITS = 3
-FEW = 8
+# Outputs, or mixtures of them, for which kernels have to be accurate, and
+# numbers of modes that are learned of them.
+_COLUMNS, _RIDGES = 4, 8
+# Fits, and errors of all inputs and times for the largest ones of a few.
+_MAX_FITS, _SAFETY = 3, 10
 
 
-@on_either
-def _training_weights(kernel, y, noise):
-  """Size of `(K + noise)^-1 y`, the largest over outputs, times that of `K`."""
-  np_ = numpy_of(kernel)
-  size = np_.diagonal(kernel).max()
-  noise = np_.maximum(noise, 10 * np_.finfo(kernel.dtype).eps * size)
-  evals, evecs = np_.linalg.eigh(kernel)
-  a = evecs @ ((evecs.T @ y) / (np_.maximum(evals, 0.) + noise)[:, None])
-  return size * np_.sqrt((a**2).mean(0).max())
 
 
 @on_either
@@ -149,13 +143,15 @@ class Problem:
     self.store = None if store_dir is None else Store(store_dir)
     self.evaluator = KernelEvaluator(
         kernel_fn, x_train, int(np.prod(self._locations)), self.store, **kwargs)
-    self.ndk, self.nngp = (CompressedKernel(self.evaluator, get, self.rtol, eps)
-                           for get in ('ndk', 'nngp'))
+    self.ndk = CompressedKernel(self.evaluator, 'ndk', self.rtol, eps,
+                                weights=self._some_weights)
+    self.nngp = CompressedKernel(self.evaluator, 'nngp', self.rtol, eps)
     self.stats: dict[str, Any] = dict(
-        kernel_evaluations=0, rank=0, panels=0, planned_bytes=0,
+        kernel_evaluations=0, rank=0, fits=0, panels=0, planned_bytes=0,
         estimated_error=0.,
         estimated_covariance_error=0., seconds=dict(
-            compression=0., kernels=0., solver=0., test=0., covariance=0.))
+            compression=0., kernels=0., solver=0., check=0., test=0.,
+            covariance=0.))
 
   # Counters.
 
@@ -200,13 +196,23 @@ class Problem:
     bar.close()
     return out
 
+  def defect(self, later: float, earlier: np.ndarray, vectors: np.ndarray,
+             x_test: PyTree, kwargs: dict[str, Any]) -> np.ndarray:
+    """Error of a sum of the NDK and vectors, see `CompressedKernel.defect`."""
+    return self.ndk.defect(later, earlier, vectors, x_test,
+                           self._arrays(kwargs))
+
+  def _arrays(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments that have a part for test inputs, that part."""
+    return {k: kwargs[k][0] if k in kwargs else v
+            for k, v in self.evaluator.arrays.items()}
+
   def include(self, kernel: CompressedKernel, x_test: PyTree,
               kwargs: dict[str, Any]) -> None:
     """Makes sure that a kernel is right between test and training data."""
     if x_test is not None:
-      arrays = {k: kwargs[k][0] if k in kwargs else v
-                for k, v in self.evaluator.arrays.items()}
-      self.timed('compression', lambda: kernel.include(x_test, arrays))
+      self.timed('compression', lambda: kernel.include(x_test,
+                                                       self._arrays(kwargs)))
 
   def rows(self, x_test: PyTree) -> int:
     if x_test is None:
@@ -224,22 +230,41 @@ class Problem:
       arguments.check_test_data(x_test, self.x_train)
 
   def kernel_error(self) -> float:
-    """What the error of the NDK makes of the mean, relative to targets.
+    """What the error of the NDK can make of the mean, relative to targets.
 
-    From the weights of training samples at both ends of learning, the NTK and
-    the posterior. The NDK is fitted again if that error is too large.
+    The NDK is fitted again if that error is too large.
     """
-    weights = [float(to_host(_training_weights(
-        of_kind(kernel), self.y, np.asarray(self.temperature, self.dtype))))
-               for kernel in (self.ndk.initial, self.prior_kernel)]
-    factor = 10 * (1 + max(weights) / self.y_scale) * np.sqrt(
-        min(1., FEW / len(self.y)))
-    for _ in range(MAX_FITS):
-      missed = factor * self.ndk.error / self.rtol
-      if missed <= 3 or self.ndk.exact:
+    for _ in range(_MAX_FITS):
+      error = _SAFETY * self.timed('check', self.ndk.weighted_error)
+      if error <= self.rtol or self.ndk.exact:
         break
-      self.timed('compression', lambda: self.ndk.tighten(1 / missed))
-    return factor * (self.ndk.error + self.ndk.rounding)
+      self.timed('compression', lambda: self.ndk.tighten(self.rtol / error))
+    return error
+
+  def _some_weights(self) -> Weights:
+    """Of the training outputs along learning, relative to targets.
+
+    Those of ridge regression with the first and with the last kernel: at a
+    diffusion time, modes are learned whose eigenvalues are larger than the
+    temperature divided by that time.
+    """
+    y, out, since = self.y, [], []
+    if y.shape[1] > _COLUMNS:
+      signs = np.random.RandomState(0).choice(
+          [-1., 1.], (y.shape[1], _COLUMNS)) / y.shape[1]**.5
+      y = y @ signs
+    for kernel in (self.ndk.initial, self.prior_kernel):
+      evals, evecs = np.linalg.eigh(np.asarray(to_host(kernel), float))
+      size = float(jnp.finfo(self.dtype).eps) * len(y) * evals[-1]
+      smallest = max(self.temperature, size)
+      for ridge in np.geomspace(smallest, max(evals[-1], 10 * smallest),
+                                _RIDGES):
+        modes = np.maximum(evals, 0.) + ridge
+        out.append(evecs @ ((evecs.T @ y) / modes[:, None]))
+        since.append(smallest / ridge)
+    # Rounded, so that what is chosen by them does not depend on rounding errors.
+    return Weights((np.stack(out) / self.y_scale).astype(np.float32).astype(
+        float), np.array(since))
 
   # Equilibrium.
 

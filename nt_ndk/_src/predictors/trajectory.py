@@ -8,18 +8,20 @@ from typing import Any, Optional
 
 import numpy as np
 
-from nt_ndk._src.base.arrays import of_kind
-from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.dynamics.volterra import Journal
 from nt_ndk._src.dynamics.volterra import VolterraSolver
-from nt_ndk._src.predictors.problem import FEW
-from nt_ndk._src.predictors.problem import MAX_FITS
 from nt_ndk._src.predictors.problem import Problem
 
-# What training inputs, and test inputs that are unlike these, make of errors of
-# kernels, which are known at some times only.
-_ON_TRAINING, _ON_TEST = 10, 30
+# Error of the mean because of kernels that is worth another fit, in `rtol`, and
+# number of fits.
+_WORTH, _MAX_FITS = 10., 3
+# Largest error of all inputs and times for that of a few.
+_SAFETY = 3.
+# Error that another fit is to have, in `rtol`.
+_AIM = 3.
+# Times at which errors are measured.
+_CHECKS = 3
 
 
 class Trajectory:
@@ -28,14 +30,13 @@ class Trajectory:
   def __init__(self, problem: Problem) -> None:
     self._problem = problem
     self._solver: Optional[VolterraSolver] = None
-    self._fits = self._fitted = 0
+    self._fits = 0
 
   def mean(self, tau: np.ndarray, x_test: PyTree, **kwargs: Any) -> np.ndarray:
     """Mean predictions `tau.shape + [m, k]` at diffusion times."""
     problem = self._problem
     problem.include(problem.ndk, x_test, kwargs)
-    solver = self._solve(np.max(tau, initial=0.),
-                         _ON_TRAINING if x_test is None else _ON_TEST)
+    solver = self._solve(tau.ravel(), x_test, kwargs)
 
     # What is later than the trajectory, which ends where it has settled.
     flat, end = tau.ravel(), solver.ends[-1]
@@ -78,58 +79,65 @@ class Trajectory:
         problem.evaluator.identity('ndk'), problem.ndk.family, problem.y,
         problem.temperature, problem.rtol))
 
-  def _solve(self, tau: float, amplified: float) -> VolterraSolver:
-    problem = self._problem
-    while True:
+  def _solve(self, tau: np.ndarray, x_test: PyTree,
+             kwargs: dict[str, Any]) -> VolterraSolver:
+    problem, latest = self._problem, np.max(tau, initial=0.)
+    for fits in range(_MAX_FITS):
       solver = self._prepare()
-      bar = problem.bar('Learning', 1.)
-      first = []
-
-      def report(reached):
-        first.append(reached)
-        bar.to(np.log(reached / first[0]) / max(np.log(tau / first[0]), 1e-9))
-
-      begin = time.perf_counter()
-      solver.extend(tau, report)
-      bar.to(1.)
-      problem.stats['seconds']['solver'] += time.perf_counter() - begin
-      bar.close()
-      ended = not solver.settled and tau > solver.ends[-1]
-      response = self._response(solver)
-      missed = max(3 * response * problem.ndk.family.error,
-                   response * problem.ndk.test_error,
-                   solver.limit_error if ended else 0.) / problem.rtol
-      if missed <= 3 or self._fitted == MAX_FITS or problem.ndk.exact:
+      self._extend(solver, latest)
+      kernels = problem.timed('check', lambda: self._kernel_error(
+          solver, latest, x_test, kwargs))
+      if (kernels <= _WORTH * problem.rtol or problem.ndk.exact or
+          fits == _MAX_FITS - 1):
         break
       # The kernels were not accurate enough for this problem.
-      self._fitted += 1
-      problem.timed('compression', lambda: problem.ndk.tighten(1 / missed))
+      problem.timed('compression', lambda: problem.ndk.tighten(
+          _AIM * problem.rtol / kernels))
 
     # At the end of time the trajectory is known.
-    error = max(max(solver.errors, default=0.) +
-                response * (amplified * problem.ndk.error +
-                            problem.ndk.rounding),
+    ended = not solver.settled and latest > solver.ends[-1]
+    error = max(kernels + self._time_error(solver, tau), solver.floor,
                 solver.limit_error if solver.settled or ended else 0.)
     problem.warn(error)
     problem.stats.update(
         rank=problem.ndk.family.rank, panels=solver.stats['panels'],
+        fits=problem.ndk.fits,
         kernel_evaluations=problem.evaluator.evaluations,
         estimated_error=float(error))
     return solver
 
-  def _response(self, solver: VolterraSolver) -> float:
-    """Relative error of the mean for one of the kernels.
-
-    All that the residuals have done since the start enters, whatever its sign.
-    The error of all kernels is taken to be the largest found; those of many
-    samples are independent. `benchmarks/random_problems.py` calibrates this.
-    """
+  def _extend(self, solver: VolterraSolver, tau: float) -> None:
     problem = self._problem
-    family = problem.ndk.family
-    size = lambda tau: family.size(tau) / family.size(0.)
-    # The first kernel is that of the beginning.
-    factors = of_kind(problem.factors(problem.ndk))
-    largest = float(to_host(factors.diagonal().max()))
-    total = solver.total(size) * np.max(size(solver.ends)) * largest
-    total *= np.sqrt(min(1., FEW / len(problem.y)))
-    return 1 + total / problem.y_scale
+    bar = problem.bar('Learning', 1.)
+    first = []
+
+    def report(reached):
+      first.append(reached)
+      bar.to(np.log(reached / first[0]) / max(np.log(tau / first[0]), 1e-9))
+
+    begin = time.perf_counter()
+    solver.extend(tau, report)
+    bar.to(1.)
+    problem.stats['seconds']['solver'] += time.perf_counter() - begin
+    bar.close()
+
+  def _kernel_error(self, solver: VolterraSolver, tau: float, x_test: PyTree,
+                    kwargs: dict[str, Any]) -> float:
+    """What errors of kernels make of the mean, measured on a few inputs."""
+    problem = self._problem
+    last = np.searchsorted(solver.ends, min(tau, solver.ends[-1]))
+    error = 0.
+    for panels in np.unique(np.linspace(0, last, _CHECKS + 1).astype(int))[1:]:
+      times, vectors = solver.moments(panels)
+      for x in (None, x_test)[:1 + (x_test is not None)]:
+        defect = problem.defect(solver.ends[panels], times, vectors, x, kwargs)
+        error = max(error, float(np.max(np.abs(defect))))
+    return _SAFETY * error / problem.y_scale
+
+  def _time_error(self, solver: VolterraSolver, tau: np.ndarray) -> float:
+    """What is left of the equations between the points of panels."""
+    inside = np.sort(tau[(tau > 0) & (tau <= solver.ends[-1])])
+    if not inside.size:
+      return 0.
+    some = inside[np.linspace(0, len(inside) - 1, 2 * _CHECKS).astype(int)]
+    return float(np.max(np.abs(solver.defect(some)))) / self._problem.y_scale

@@ -1,0 +1,203 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+"""A few numbers that stand for a kernel on all data, at any times."""
+
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+
+from nt_ndk._src.base.typing import PyTree
+from nt_ndk._src.kernels import family as kernel_family
+from nt_ndk._src.kernels.evaluation import KernelEvaluator
+from nt_ndk._src.kernels.evaluation import length
+from nt_ndk._src.kernels.pairs import take
+from nt_ndk._src.kernels.pairs import test_pairs
+from nt_ndk._src.kernels.pairs import training_pairs
+
+# Pairs of samples that are kept, out of how many, by their kernels at how many
+# times; of vectors, and of images, whose kernels are expensive.
+_PAIRS, _FEW_PAIRS = (96, 384, 400), (32, 64, 40)
+# Entries of kernels in products with weights, and rows that these have at least
+# and at most.
+_ENTRIES, _FEWEST_ROWS, _ROWS = 1200, 2, 20
+# Accuracy in time of products relative to that of single kernels.
+_SMOOTH = 1e-2
+# Random mixtures of rows that stand for all rows.
+_MIXTURES = 8
+
+
+class Training:
+  """A kernel, from some time on, and a few of the training samples.
+
+  Attributes:
+    evaluator: of the kernel on the training data.
+    get: `"ndk"` or `"nngp"`.
+    start: time that is called 0.
+  """
+
+  def __init__(self, evaluator: KernelEvaluator, get: str,
+               start: float) -> None:
+    self.evaluator, self.get, self.start = evaluator, get, start
+    self.n, self.locations = length(evaluator.x_train), evaluator.locations
+
+  @property
+  def count(self) -> int:
+    """Number of rows that are a few."""
+    return int(np.clip(_ENTRIES // (self.n * self.locations), _FEWEST_ROWS,
+                       _ROWS))
+
+  def pairs(self, pairs: np.ndarray, tau: np.ndarray) -> np.ndarray:
+    """Kernel of pairs of rows at pairs of times, `[Q, P]`."""
+    return self.evaluator.sample(pairs, tau + self.start, self.get)
+
+  def rows(self, rows: np.ndarray, tau: np.ndarray) -> np.ndarray:
+    """Rows of the kernel with the training outputs, `[Q, rows, n]`."""
+    return self.pairs(self.entries(rows), tau).reshape(
+        (len(tau), len(rows), -1))
+
+  def entries(self, rows: np.ndarray) -> np.ndarray:
+    """All pairs of rows and training outputs, `[rows * n, 2]`."""
+    columns = np.arange(self.n * self.locations)
+    return np.stack(np.meshgrid(rows, columns, indexing='ij'), -1).reshape(
+        (-1, 2))
+
+  def joined(self, x_test: PyTree, arrays: dict[str, Any]) -> 'Training':
+    """The same, with rows of test samples after those of training samples."""
+    out = Training(self.evaluator.joined(x_test, arrays), self.get, self.start)
+    out.n = self.n
+    return out
+
+  def some_rows(self, x_test: PyTree, arrays: dict[str, Any],
+                rng: np.random.RandomState) -> tuple['Training', np.ndarray]:
+    """Rows of a few training samples, or of test samples if there are any."""
+    size = self.n if x_test is None else length(x_test)
+    some, kernel = rng.permutation(size)[:self.count], self
+    if x_test is not None:
+      kernel = self.joined(*take((x_test, arrays), some))
+      some = self.n + np.arange(len(some))
+    return kernel, some * self.locations + rng.randint(self.locations,
+                                                       size=len(some))
+
+
+class Weights(NamedTuple):
+  """Vectors that kernels are multiplied with in predictions.
+
+  Attributes:
+    vectors: `[c, n, k]`; products with kernels are of the size of predictions
+      relative to targets.
+    since: `[c]`, earlier times from which on they matter in full.
+  """
+  vectors: np.ndarray
+  since: np.ndarray
+
+  def relevance(self, tau: np.ndarray,
+                scales: kernel_family.TimeScales) -> np.ndarray:
+    """How much of them matters at pairs of times, `[Q, c]`."""
+    later, earlier = tau.T
+    # Of weights, what lies between such times, which memory multiplies.
+    near = np.minimum(earlier, .1 * scales.slow)
+    near = np.minimum(1., (later - earlier) / np.maximum(near, 1e-300))
+    return near[:, None] * np.minimum(1., earlier[:, None] / self.since)
+
+
+class Sample:
+  """Kernels of a few pairs of samples, and their products with weights.
+
+  These products are those of a few rows. They are combinations of the pairs,
+  found at some times, so that they cost nothing at others.
+  """
+
+  def __init__(self, training: Training, tests: list[tuple[PyTree, Any]],
+               weights: Optional[Weights], scales: kernel_family.TimeScales,
+               rng: np.random.RandomState) -> None:
+    """Chooses pairs and rows.
+
+    Args:
+      training: a kernel and the training samples.
+      tests: test inputs, and keyword arguments that belong to them.
+      weights: what products are with.
+      scales: time scales of the kernel.
+      rng: draws pairs and rows.
+    """
+    self._scales, self._weights = scales, weights
+    n, locations, kernel = training.n, training.locations, training
+    count, most, times = (_PAIRS if training.evaluator.vectors else _FEW_PAIRS)
+    if n**2 <= most:
+      pool = np.stack(np.meshgrid(np.arange(n), np.arange(n)), -1).reshape(
+          (-1, 2))
+    else:
+      pool = np.concatenate(training_pairs(training.evaluator.x_train, 2, rng))
+      more = max(most - len(pool), 0)
+      pool = np.concatenate([pool, rng.randint(n, size=(more, 2))])
+    spread = lambda a: a * locations + rng.randint(locations, size=a.shape)
+    pools, rows, total = [spread(pool)], [], n
+    if weights is not None:
+      rows.append(training.some_rows(None, {}, rng)[1])
+    for x_test, arrays in tests:
+      test, train = test_pairs(x_test, training.evaluator.x_train, rng).T
+      used, test = np.unique(test, return_inverse=True)
+      kernel = kernel.joined(*take((x_test, arrays), used))
+      pools.append(spread(np.stack([total + test, train], 1)))
+      if weights is not None:
+        some = total + rng.permutation(len(used))[:training.count]
+        rows.append(some * locations)
+      total += len(used)
+    if weights is not None:
+      pools.append(training.entries(np.concatenate(rows)))
+    pool = np.unique(np.concatenate(pools), axis=0)
+    self._kernel = kernel
+    tau = kernel_family.some_times(2 * scales.slow, times, rng)
+    values = kernel.pairs(pool, tau)
+    chosen, _ = kernel_family.greedy(values.T, 0., count)
+    self._pairs = pool[chosen]
+
+    # Large inputs have errors in proportion, small ones those of the others.
+    points, inverse = np.unique(self._pairs, return_inverse=True)
+    self._points = np.stack([points, points], 1)
+    size = np.mean(self._equal(np.array([0., 2 * scales.slow])), 0)
+    self._mean = np.mean(size)
+    self._scale = np.exp(2 * self._mean + np.maximum(np.sum(
+        size[inverse.reshape(self._pairs.shape)] - self._mean, 1), 0.))
+    self._products = np.zeros((len(chosen), 0))
+    if weights is not None:
+      known = {tuple(pair): i for i, pair in enumerate(pool)}
+      columns = [known[tuple(pair)]
+                 for pair in training.entries(np.concatenate(rows))]
+      products = np.einsum('qin,cnk->qcik', values[:, columns].reshape(
+          (len(tau), -1, weights.vectors.shape[1])), weights.vectors,
+                           optimize=True)
+      products = products.reshape(products.shape[:2] + (-1,))
+      mix = rng.normal(size=(products.shape[-1], _MIXTURES))
+      products = (products @ mix).reshape((len(tau), -1))
+      self._products, *_ = np.linalg.lstsq(values[:, chosen] / self._scale,
+                                           products, rcond=None)
+
+  def _equal(self, tau: np.ndarray) -> np.ndarray:
+    """Logarithm of the size of kernels of samples with themselves."""
+    return np.log(kernel_family.positive(self._kernel.pairs(
+        self._points, np.stack([tau, tau], 1)))) / 2
+
+  def log_size(self, tau: np.ndarray) -> np.ndarray:
+    return np.mean(self._equal(tau), 1) - self._mean
+
+  def values(self, tau: np.ndarray) -> np.ndarray:
+    pairs = self._kernel.pairs(self._pairs, tau) / self._scale
+    return np.concatenate([pairs, pairs @ self._products], 1)
+
+  def relevance(self, tau: np.ndarray) -> np.ndarray:
+    out = np.ones((len(tau), len(self._pairs) + self._products.shape[1]))
+    if self._weights is not None:
+      out[:, len(self._pairs):] = np.repeat(
+          self._weights.relevance(tau, self._scales), _MIXTURES, 1)
+    return out
+
+  @property
+  def in_time(self) -> np.ndarray:
+    # Products need not be smoother than predictions are accurate.
+    return np.repeat([1., _SMOOTH], self._products.shape)
+
+  @property
+  def amplified(self) -> float:
+    """How much larger than of kernels rounding errors of values can be."""
+    return max(1., _SMOOTH * float(np.max(np.sum(np.abs(self._products), 0),
+                                          initial=0.)))
