@@ -71,8 +71,9 @@ _ALIKE = 3
 _LARGEST_FLOOR = 1e-2
 # Largest ratio of the lengths of a panel and of the one before it.
 _MAX_GROWTH = 2.5
-# Samples up to which the equations of a panel are solved directly.
-_DIRECTLY = 64
+# Samples up to which the equations of a panel are solved directly, and
+# iterations from which on those of more samples are, unless they are many.
+_DIRECTLY, _TOO_MANY = 64, 40
 # Gauss points of a panel, for integrals of smooth functions and the solution.
 _MOMENTS = np.polynomial.legendre.leggauss(6)
 # About as many samples tell how to continue what is known.
@@ -125,6 +126,7 @@ class Record(NamedTuple):
     step: length of the next panel.
     modes_at: time of the modes.
     precise: whether these are in full precision.
+    direct: whether the equations of the next panel are to be solved directly.
   """
   points: np.ndarray
   weights: np.ndarray
@@ -135,6 +137,7 @@ class Record(NamedTuple):
   step: float
   modes_at: float
   precise: bool
+  direct: bool
 
 
 # Arrays are of NumPy on one CPU and of JAX elsewhere. They have points first:
@@ -591,7 +594,9 @@ class VolterraSolver:
     panel = self._solve(self._pad(past), inner.astype(dtype),
                         inverse.astype(dtype), tol)
     self.stats['products'] += 1 + panel.iterations
-    if panel.iterations >= _MANY_ITERATIONS and (
+    if panel.iterations > _TOO_MANY and self._small:
+      self._direct = True
+    elif panel.iterations >= _MANY_ITERATIONS and (
         self._modes_at < self.ends[-1] or not self._precise):
       self._modes_at = max(self._modes_at, self.ends[-1])
       self._modes, self._precise = None, True
@@ -637,7 +642,7 @@ class VolterraSolver:
     self.limit_error = float(record.limit_error)
     self.settled = self.limit_error <= self._rtol
     self._step, self._modes_at = float(record.step), float(record.modes_at)
-    self._precise = bool(record.precise)
+    self._precise, self._direct = bool(record.precise), bool(record.direct)
     self.stats['panels'] += 1
 
   def _trend(self, step: float, error: float) -> float:
@@ -745,7 +750,7 @@ class VolterraSolver:
       record = Record(points, weights, panel.x, panel.images, error,
                       self._limit_error(panel.x, points[-1]),
                       step * min(_MAX_GROWTH, factor), self._modes_at,
-                      self._precise)
+                      self._precise, self._direct)
       rejected = None
       self._accept(record)
       if self._journal is not None:

@@ -22,7 +22,7 @@ from nt_ndk._src.kernels.sample import Training
 from nt_ndk._src.kernels.sample import Weights
 
 # Error of kernels on any pair of samples, in `rtol`.
-_ON_PAIRS = .1
+_ON_PAIRS = .03
 # That of interpolation in time relative to it, of vectors and of images: of
 # modes far below the largest one it is to be invisible.
 _IN_TIME, _IN_TIME_OF_IMAGES = 1e-3, 1e-1
@@ -275,26 +275,25 @@ class CompressedKernel:
         first, sample.relevance(table.tau[some]))
     return _Candidates(table, some[order], left)
 
-  def defect(self, later: float, earlier: np.ndarray, vectors: np.ndarray,
+  def defect(self, tau: np.ndarray, vectors: np.ndarray, starts: np.ndarray,
              x_test: PyTree, arrays: dict[str, Any]) -> np.ndarray:
-    """What errors of the kernel make of a sum over times and training outputs.
+    """What errors of the kernel make of sums over times and training outputs.
 
     Args:
-      later: later time.
-      earlier: `[p]`, earlier times.
-      vectors: `[p, n, c]`, what kernels with training outputs are summed with.
+      tau: `[Q, 2]`, pairs of times.
+      vectors: `[Q, n, c]`, what kernels with training outputs are summed with.
+      starts: `[S]`, where each sum begins.
       x_test: test inputs; `None` means training inputs.
       arrays: keyword arguments that have a part for test inputs, that part.
 
     Returns:
-      `[rows, c]`, the difference of the sums with exact kernels and with those
+      `[S, rows, c]`, the differences of sums with exact kernels and with those
       that are interpolated in time, for a few of the inputs.
     """
     kernel, rows = self._training.some_rows(x_test, arrays,
                                             np.random.RandomState(4))
-    tau = np.stack([np.full_like(earlier, later), earlier], 1)
-    return np.einsum('pin,pnc->ic', self._errors(kernel, rows, tau), vectors,
-                     optimize=True)
+    return np.add.reduceat(np.matmul(self._errors(kernel, rows, tau), vectors),
+                           starts)
 
   def _errors(self, kernel: Training, rows: np.ndarray,
               tau: np.ndarray) -> np.ndarray:

@@ -223,8 +223,8 @@ def time_scales(kernel: SampleKernel, points: np.ndarray,
 
 def _tail(values: np.ndarray, axis: _Axis) -> float:
   """Size of the last terms of Chebyshev series in time."""
-  size = np.abs(axis.to_series(values)).max(tuple(range(1, values.ndim)))
-  return np.max(size[-max(2, axis.size // 8):])
+  last = np.linalg.inv(axis.basis(axis.points()))[-max(2, axis.size // 8):]
+  return float(np.max(np.abs(last @ values.reshape((axis.size, -1)))))
 
 
 def _enough(axis: _Axis, tail: float, tol: float) -> int:

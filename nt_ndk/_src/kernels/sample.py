@@ -16,10 +16,10 @@ from nt_ndk._src.kernels.pairs import training_pairs
 
 # Pairs of samples that are kept, out of how many, by their kernels at how many
 # times; of vectors, and of images, whose kernels are expensive.
-_PAIRS, _FEW_PAIRS = (96, 384, 400), (32, 64, 40)
+_PAIRS, _FEW_PAIRS = (96, 384, 256), (32, 64, 40)
 # Entries of kernels in products with weights, and rows that these have at least
 # and at most.
-_ENTRIES, _FEWEST_ROWS, _ROWS = 1200, 2, 20
+_ENTRIES, _FEWEST_ROWS, _ROWS = 800, 2, 20
 # Accuracy in time of products relative to that of single kernels.
 _SMOOTH = 1e-2
 # Random mixtures of rows that stand for all rows.

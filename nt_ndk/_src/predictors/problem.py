@@ -196,11 +196,10 @@ class Problem:
     bar.close()
     return out
 
-  def defect(self, later: float, earlier: np.ndarray, vectors: np.ndarray,
+  def defect(self, tau: np.ndarray, vectors: np.ndarray, starts: np.ndarray,
              x_test: PyTree, kwargs: dict[str, Any]) -> np.ndarray:
-    """Error of a sum of the NDK and vectors, see `CompressedKernel.defect`."""
-    return self.ndk.defect(later, earlier, vectors, x_test,
-                           self._arrays(kwargs))
+    """Errors of sums of the NDK and vectors, see `CompressedKernel.defect`."""
+    return self.ndk.defect(tau, vectors, starts, x_test, self._arrays(kwargs))
 
   def _arrays(self, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Keyword arguments that have a part for test inputs, that part."""

@@ -126,12 +126,18 @@ class Trajectory:
     """What errors of kernels make of the mean, measured on a few inputs."""
     problem = self._problem
     last = np.searchsorted(solver.ends, min(tau, solver.ends[-1]))
-    error = 0.
+    if not last:
+      return 0.
+    tau, vectors, starts = [], [], [0]
     for panels in np.unique(np.linspace(0, last, _CHECKS + 1).astype(int))[1:]:
-      times, vectors = solver.moments(panels)
-      for x in (None, x_test)[:1 + (x_test is not None)]:
-        defect = problem.defect(solver.ends[panels], times, vectors, x, kwargs)
-        error = max(error, float(np.max(np.abs(defect))))
+      earlier, moments = solver.moments(panels)
+      tau.append(np.stack([np.full_like(earlier, solver.ends[panels]), earlier],
+                          1))
+      vectors.append(moments)
+      starts.append(starts[-1] + len(earlier))
+    error = max(float(np.max(np.abs(problem.defect(
+        np.concatenate(tau), np.concatenate(vectors), np.array(starts[:-1]), x,
+        kwargs)))) for x in (None, x_test)[:1 + (x_test is not None)])
     return _SAFETY * error / problem.y_scale
 
   def _time_error(self, solver: VolterraSolver, tau: np.ndarray) -> float:
