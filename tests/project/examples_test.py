@@ -225,6 +225,17 @@ class ClaimsTest(parameterized.TestCase):
     self.assertGreater(table['gain_over_ntk'][1], table['gain_over_ntk'][0])
     self.assertGreater(table['gain_over_nngp'][0], 0.)
 
+  def test_regression_1d(self):
+    table = self.table('regression_1d', '--rtol=1e-4')
+    # From no knowledge, through what gradient flow knows, to the posterior.
+    np.testing.assert_allclose(table['mean_0'], 0., atol=1e-12)
+    np.testing.assert_allclose(table['mean_5'], table['mean_nngp'], atol=1e-3)
+    np.testing.assert_allclose(table['std_5'], table['std_nngp'], atol=1e-3)
+    width = [np.mean(table[f'std_{i}']) for i in range(6)]
+    self.assertEqual(width, sorted(width, reverse=True))
+    away = lambda i: np.max(np.abs(table[f'mean_{i}'] - table['mean_nngp']))
+    self.assertGreater(away(2), 10 * away(5) + .1)
+
   def test_representational_drift(self):
     table = self.table('representational_drift', '--n_times=8')
     for key in ('relu_01', 'relu_49', 'erf_01', 'erf_49'):

@@ -411,9 +411,11 @@ class VolterraSolver:
         equation, which is taken up where it ended.
     """
     self._kernel = kernel
+    self._direct = len(factors) <= _DIRECTLY
+    # There NumPy computes, whatever the devices.
+    self._of_kind = to_host if self._direct else of_kind
+    self._factors = factors = self._of_kind(factors)
     self._host, self._small = on_host(factors), is_small(factors)
-    self._factors = of_kind(factors)
-    self._direct = self._host and len(factors) <= _DIRECTLY
     self._y = (np if self._host else jnp).asarray(y)
     self._gamma = gamma
     self._rtol = rtol
@@ -674,7 +676,7 @@ class VolterraSolver:
     if self._limit is None or tau < self._limit_from:
       return np.inf
     limit, integral = self._limit()
-    integral = of_kind(integral)
+    integral = self._of_kind(integral)
     distance, change = map(float, to_host(_distance(x, limit, integral)))
     return max(distance, self._gamma * change) / self._scale
 
@@ -799,7 +801,7 @@ class VolterraSolver:
       weights[start:stop, 1:1 + panel.shape[1]] = panel
       start = stop
     images = _images(self._rho[:room],
-                     np.asarray(factors) if self._small else factors)
+                     to_host(factors) if self._small else factors)
     return self._interpolate(to_host(_weigh(images, weights)), tau)
 
   def defect(self, tau: np.ndarray) -> np.ndarray:

@@ -169,16 +169,17 @@ class CompressedKernel:
       report: called with the number of matrices computed so far.
     """
     if self._factors is None:
-      tau, known = self.family.tau, self._known
-      old = 0 if known is None else len(known[0])
-      if known is None or not np.array_equal(known[0], tau[:old]):
-        known, old = None, 0
-      new = self._evaluator.train_train(
-          self.get, tau[old:] + self._start,
-          lambda count: report(old + count)) if old < len(tau) else None
-      self._factors = (new if known is None else known[1] if new is None else
-                       beside(known[1], new))
-      self._known = None
+      tau, start, out = self.family.tau, self._start, None
+      if self._known is not None and np.array_equal(
+          self._known[0], tau[:len(self._known[0])]):
+        out = self._known[1]
+        tau = tau[len(self._known[0]):]
+      old = self.family.rank - len(tau)
+      if len(tau):
+        new = self._evaluator.train_train(self.get, tau + start,
+                                          lambda count: report(old + count))
+        out = new if out is None else beside(out, new)
+      self._factors, self._known = out, None
     return self._factors
 
   @property
@@ -305,6 +306,7 @@ class CompressedKernel:
   def weighted_error(self) -> float:
     """What errors of the kernel make of products with weights, at any times."""
     self._find(np.inf)
+    assert self._weights is not None
     rng, out = np.random.RandomState(5), 0.
     tau = kernel_family.some_times(2 * self.scales.slow, _TRIALS, rng)
     relevance = self._weights.relevance(tau, self.scales)

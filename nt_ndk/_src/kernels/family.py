@@ -249,6 +249,7 @@ def greedy(rows: np.ndarray, tol: float, count: Optional[int] = None,
     count: largest number of rows to select.
     first: number of rows that are selected in any case, the first ones; at
       least that for the times at which learning begins.
+    relevance: factors of what is left, `[Q, P]` or for all.
 
   Returns:
     Indices `[R]`, and the largest entry that is left after each, `[R]`.

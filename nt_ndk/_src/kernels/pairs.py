@@ -95,6 +95,7 @@ def test_pairs(x_test: PyTree, x_train: PyTree,
   features = [_features(take(x, pool))
               for x, pool in zip((x_test, x_train), pools)]
   angle = _angles(*features)
-  i, j = _choose_pairs(angle, np.sort(angle, axis=None),
-                       *(np.linalg.norm(f, axis=1) for f in features), rng).T
+  norms = [np.linalg.norm(f, axis=1) for f in features]
+  i, j = _choose_pairs(angle, np.sort(angle, axis=None), norms[0], norms[1],
+                       rng).T
   return np.stack([pools[0][i], pools[1][j]], 1)

@@ -47,8 +47,6 @@ _COLUMNS, _RIDGES = 4, 8
 _MAX_FITS, _SAFETY = 3, 10
 
 
-
-
 @on_either
 def _factorize(kernel, noise):
   """Cholesky factor of `K + noise`."""
@@ -248,6 +246,8 @@ class Problem:
     temperature divided by that time.
     """
     y, out, since = self.y, [], []
+    matrix = len(y)**2 * self.dtype.itemsize
+    memory.check(matrix, 1, _OTHERS * matrix)
     if y.shape[1] > _COLUMNS:
       signs = np.random.RandomState(0).choice(
           [-1., 1.], (y.shape[1], _COLUMNS)) / y.shape[1]**.5
@@ -261,7 +261,7 @@ class Problem:
         modes = np.maximum(evals, 0.) + ridge
         out.append(evecs @ ((evecs.T @ y) / modes[:, None]))
         since.append(smallest / ridge)
-    # Rounded, so that what is chosen by them does not depend on rounding errors.
+    # Rounded, so that nothing is chosen by rounding errors.
     return Weights((np.stack(out) / self.y_scale).astype(np.float32).astype(
         float), np.array(since))
 

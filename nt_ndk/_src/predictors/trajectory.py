@@ -15,11 +15,11 @@ from nt_ndk._src.predictors.problem import Problem
 
 # Error of the mean because of kernels that is worth another fit, in `rtol`, and
 # number of fits.
-_WORTH, _MAX_FITS = 10., 3
+_WORTH, _MAX_FITS = 15., 3
 # Largest error of all inputs and times for that of a few.
-_SAFETY = 3.
+_SAFETY = 5.
 # Error that another fit is to have, in `rtol`.
-_AIM = 3.
+_AIM = 5.
 # Times at which errors are measured.
 _CHECKS = 3
 
@@ -128,22 +128,25 @@ class Trajectory:
     last = np.searchsorted(solver.ends, min(tau, solver.ends[-1]))
     if not last:
       return 0.
-    tau, vectors, starts = [], [], [0]
-    for panels in np.unique(np.linspace(0, last, _CHECKS + 1).astype(int))[1:]:
-      earlier, moments = solver.moments(panels)
-      tau.append(np.stack([np.full_like(earlier, solver.ends[panels]), earlier],
-                          1))
-      vectors.append(moments)
-      starts.append(starts[-1] + len(earlier))
+    checked = np.unique(np.linspace(0, last, _CHECKS + 1).astype(int))[1:]
+    earlier, vectors = zip(*map(solver.moments, checked))
+    starts = np.cumsum([0] + [len(t) for t in earlier[:-1]])
+    later = np.repeat(solver.ends[checked], [len(t) for t in earlier])
+    pairs = np.stack([later, np.concatenate(earlier)], 1)
     error = max(float(np.max(np.abs(problem.defect(
-        np.concatenate(tau), np.concatenate(vectors), np.array(starts[:-1]), x,
-        kwargs)))) for x in (None, x_test)[:1 + (x_test is not None)])
+        pairs, np.concatenate(vectors), starts, x, kwargs))))
+                for x in (None, x_test)[:1 + (x_test is not None)])
     return _SAFETY * error / problem.y_scale
 
   def _time_error(self, solver: VolterraSolver, tau: np.ndarray) -> float:
-    """What is left of the equations between the points of panels."""
+    """Error of interpolation in time, at most that of the worst panel.
+
+    What is left of the equations between the points of panels is closer to it,
+    but for rounding errors, which equations amplify.
+    """
     inside = np.sort(tau[(tau > 0) & (tau <= solver.ends[-1])])
     if not inside.size:
       return 0.
     some = inside[np.linspace(0, len(inside) - 1, 2 * _CHECKS).astype(int)]
-    return float(np.max(np.abs(solver.defect(some)))) / self._problem.y_scale
+    defect = np.max(np.abs(solver.defect(some))) / self._problem.y_scale
+    return float(np.minimum(defect, np.max(solver.errors)))

@@ -1,0 +1,168 @@
+# Copyright 2026 The nt_ndk Authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Tests on data other than normalised images: one variable, biases, scales."""
+
+import functools
+import warnings
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import jax
+import numpy as np
+import pytest
+
+from nt_ndk import predict
+from nt_ndk import stax
+import reference
+
+jax.config.update('jax_enable_x64', True)
+
+ACTIVATIONS = dict(relu=stax.Relu, erf=stax.Erf)
+RTOL = 1e-5
+
+
+def layers(phi, bias, s0):
+  layer = reference.dense(1.5, bias, W_init_std=s0)
+  return [layer, phi, layer, phi, layer]
+
+
+def network(phi, bias, s0):
+  return stax.serial(*(ACTIVATIONS[l]() if isinstance(l, str)
+                       else stax.Dense(8, **l)
+                       for l in layers(phi, bias, s0)))[2]
+
+
+@functools.lru_cache(None)
+def data(n, d):
+  """Inputs, targets with noise, test inputs."""
+  rng = np.random.default_rng([n, d])
+  x = (rng.uniform(-np.pi, np.pi, (n + 8, d)) if d < 4 else
+       rng.normal(size=(n + 8, d)))
+  y = np.sin(x.sum(1, keepdims=True)) + .1 * rng.normal(size=(n + 8, 1))
+  return x[:n], y[:n], x[n:]
+
+
+def times(phi, bias, s0, x, relative):
+  """Temperature, and times from the first learning to equilibrium."""
+  kernels = lambda t: reference.two_time_kernels(x, x, t, t,
+                                                 layers(phi, bias, s0))
+  temperature = relative * np.mean(np.diag(kernels(50.).nngp))
+  return temperature, np.geomspace(.3 / np.trace(kernels(0.).ndk),
+                                   20. / temperature, 7)
+
+
+def solved(phi, bias, s0, d, relative, n=8, rtol=RTOL):
+  """Prediction, truth by brute force, and the predictor."""
+  x, y, z = data(n, d)
+  temperature, t = times(phi, bias, s0, x, relative)
+  want = reference.volterra_mean(
+      lambda *args: reference.two_time_kernels(
+          *args, layers(phi, bias, s0)).ndk, x, y, z, temperature, t)
+  predict_fn = predict.markov_proximal_mse_ensemble(
+      network(phi, bias, s0), x, y, temperature, rtol=rtol)
+  got = [np.asarray(predict_fn(t=t * y.size, x_test=x_test, get='ndk'))
+         for x_test in (z, None)]
+  size = np.sqrt(np.mean(y**2))
+  return max(np.max(np.abs(a - b)) / size
+             for a, b in zip(got, want[::-1])), predict_fn
+
+
+class EverydayTest(parameterized.TestCase):
+
+  def check(self, *args, **kwargs):
+    error, predict_fn = solved(*args, **kwargs)
+    rtol = kwargs.get('rtol', RTOL)
+    self.assertLess(error, 10 * rtol)
+    stats = predict_fn.stats
+    self.assertLess(stats['estimated_error'], 100 * rtol)
+    self.assertLess(stats['panels'], 60)
+
+  @parameterized.parameters(
+      ('relu', .05, 1., 1, 1e-4), ('erf', 1., 1.5, 1, 1e-4),
+      ('relu', 1., 1.5, 8, 1e-4))
+  def test_brute_force(self, *args):
+    self.check(*args)
+
+  @parameterized.product(
+      phi=['relu', 'erf'], bias=[None, .05], s0=[1., 1.5], d=[1, 3],
+      relative=[1e-2, 1e-4])
+  @pytest.mark.slow
+  def test_brute_force_more(self, **kwargs):
+    self.check(**kwargs)
+
+  @parameterized.parameters(('relu', .05, 1.5, 8, 1e-4),
+                            ('erf', .05, 1.5, 1, 1e-2))
+  @pytest.mark.slow
+  def test_other_tolerances(self, *args):
+    for rtol in (1e-3, 1e-7):
+      with self.subTest(rtol=rtol):
+        self.check(*args, rtol=rtol)
+
+  @parameterized.parameters(('relu', .05, 1., 1e-6), ('erf', .05, 1.5, 1e-6))
+  def test_small_temperatures_do_not_stall(self, phi, bias, s0, relative):
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      error, predict_fn = solved(phi, bias, s0, 1, relative, 5)
+    self.assertLess(predict_fn.stats['panels'], 60)
+    self.assertLess(error, 3 * predict_fn.stats['estimated_error'] + 1e-4)
+
+  @parameterized.parameters('relu', 'erf')
+  def test_scale_of_targets(self, phi):
+    x, y, z = data(8, 3)
+    temperature, t = times(phi, .05, 1.5, x, 1e-3)
+    want, *others = (
+        np.asarray(predict.markov_proximal_mse_ensemble(
+            network(phi, .05, 1.5), x, scale * y, temperature)(
+                t=t * y.size, x_test=z, get='ndk')) / scale
+        for scale in (1., 1e-8, 1e4))
+    for other in others:
+      np.testing.assert_allclose(other, want, rtol=0, atol=1e-6)
+
+  def test_scale_of_inputs(self):
+    # Without biases outputs of ReLU networks are proportional to inputs.
+    x, y, z = data(8, 3)
+    temperature, t = times('relu', None, 1.5, x, 1e-3)
+    want, *others = (
+        np.asarray(predict.markov_proximal_mse_ensemble(
+            network('relu', None, 1.5), scale * x, y, scale**2 * temperature)(
+                t=t / scale**2 * y.size, x_test=scale * z, get='ndk'))
+        for scale in (1., 1e-6, 1e3))
+    for other in others:
+      np.testing.assert_allclose(other, want, rtol=0, atol=1e-6)
+
+  @pytest.mark.slow
+  def test_wide_range_of_kernels(self):
+    # Kernels of 1e38: 16 layers of W_std = 16.
+    layer = lambda: stax.Dense(1, 16., W_init_std=1.2)
+    kernel_fn = stax.serial(*(make() for _ in range(15)
+                              for make in (layer, stax.Relu)), layer())[2]
+    x, y, z = data(8, 3)
+    late = np.diag(kernel_fn(x, None, 'nngp', diffusion_time=(50., 50.)))
+    temperature = 1e-2 * np.mean(late)
+    predict_fn = predict.markov_proximal_mse_ensemble(kernel_fn, x, y,
+                                                      temperature, rtol=1e-4)
+    got = predict_fn(t=30. / temperature * y.size, x_test=z, get='ndk')
+    want = predict_fn(t=None, x_test=z, get='ndk')
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-3)
+
+
+class FitsTest(parameterized.TestCase):
+
+  def test_kernels_are_not_computed_twice(self):
+    # Test inputs far from the training data need more pairs of times.
+    x, y, z = data(2, 8)
+    predict_fn = predict.markov_proximal_mse_ensemble(
+        network('erf', 1., 1.5), x, y, 1e-4, rtol=1e-6)
+    predict_fn(t=1e5, get='ndk')
+    before = dict(predict_fn.stats)
+    predict_fn(t=1e5, x_test=30. * z, get='ndk')
+    stats = predict_fn.stats
+    self.assertGreater(stats['fits'], before['fits'])
+    self.assertGreater(stats['rank'], before['rank'])
+    self.assertEqual(stats['kernel_evaluations'] - stats['rank'],
+                     before['kernel_evaluations'] - before['rank'])
+
+
+if __name__ == '__main__':
+  absltest.main()
