@@ -169,18 +169,21 @@ class CompressedKernel:
       report: called with the number of matrices computed so far.
     """
     if self._factors is None:
-      tau, start, out = self.family.tau, self._start, None
-      if self._known is not None and np.array_equal(
-          self._known[0], tau[:len(self._known[0])]):
-        out = self._known[1]
-        tau = tau[len(self._known[0]):]
-      old = self.family.rank - len(tau)
-      if len(tau):
-        new = self._evaluator.train_train(self.get, tau + start,
-                                          lambda count: report(old + count))
-        out = new if out is None else beside(out, new)
-      self._factors, self._known = out, None
+      tau, known = self.family.tau, self._known
+      if known is None or not np.array_equal(known[0], tau[:len(known[0])]):
+        self._factors = self._train_train(tau, report)
+      elif len(known[0]) == len(tau):
+        self._factors = known[1]
+      else:
+        old = len(known[0])
+        self._factors = beside(known[1], self._train_train(
+            tau[old:], lambda count: report(old + count)))
+      self._known = None
     return self._factors
+
+  def _train_train(self, tau: np.ndarray,
+                   report: Callable[[float], None]) -> jax.Array:
+    return self._evaluator.train_train(self.get, tau + self._start, report)
 
   @property
   def error(self) -> float:
