@@ -267,7 +267,8 @@ class VolterraTest(parameterized.TestCase):
     for host, small in ((True, True), (True, False), (False, False)):
       with mock.patch.multiple(
           volterra, _DIRECTLY=0, on_host=lambda _, h=host: h,
-          is_small=lambda _, s=small: s, of_kind=np.asarray if small else jnp.asarray):
+          is_small=lambda _, s=small: s,
+          of_kind=np.asarray if small else jnp.asarray):
         solve, matrix, u = solver(g, gamma, rtol=1e-7, max_step=1.,
                                   columns=columns)
         solve.extend(3.)
