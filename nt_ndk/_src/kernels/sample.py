@@ -17,9 +17,9 @@ from nt_ndk._src.kernels.pairs import training_pairs
 # Pairs of samples that are kept, out of how many, by their kernels at how many
 # times; of vectors, and of images, whose kernels are expensive.
 _PAIRS, _FEW_PAIRS = (96, 384, 256), (32, 64, 40)
-# Entries of kernels in products with weights, and rows that these have at least
-# and at most.
-_ENTRIES, _FEWEST_ROWS, _ROWS = 800, 2, 20
+# Entries of kernels in products with weights, of vectors and of images, and
+# rows that these have at least and at most.
+_ENTRIES, _FEW_ENTRIES, _FEWEST_ROWS, _ROWS = 800, 80, 2, 20
 # Accuracy in time of products relative to that of single kernels.
 _SMOOTH = 1e-2
 # Random mixtures of rows that stand for all rows.
@@ -43,7 +43,8 @@ class Training:
   @property
   def count(self) -> int:
     """Number of rows that are a few."""
-    return int(np.clip(_ENTRIES // (self.n * self.locations), _FEWEST_ROWS,
+    entries = _ENTRIES if self.evaluator.vectors else _FEW_ENTRIES
+    return int(np.clip(entries // (self.n * self.locations), _FEWEST_ROWS,
                        _ROWS))
 
   def pairs(self, pairs: np.ndarray, tau: np.ndarray) -> np.ndarray:

@@ -128,7 +128,9 @@ class Trajectory:
     last = np.searchsorted(solver.ends, min(tau, solver.ends[-1]))
     if not last:
       return 0.
-    checked = np.unique(np.linspace(0, last, _CHECKS + 1).astype(int))[1:]
+    # Kernels of images are expensive.
+    checks = _CHECKS if problem.evaluator.vectors else 1
+    checked = np.unique(np.linspace(0, last, checks + 1).astype(int))[1:]
     earlier, vectors = zip(*map(solver.moments, checked))
     starts = np.cumsum([0] + [len(t) for t in earlier[:-1]])
     later = np.repeat(solver.ends[checked], [len(t) for t in earlier])
