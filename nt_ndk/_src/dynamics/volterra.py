@@ -59,7 +59,7 @@ _MAX_ITERATIONS = 60
 _MAX_DIRECTIONS = 8
 # Iterations after which other modes are worth their cost.
 _MANY_ITERATIONS = 18
-_MAX_PANELS = 250
+_MAX_PANELS = 150
 # Length of a panel, relative to one that would just do.
 _SAFETY = .9
 # Fraction of a trend that panels follow.
@@ -707,7 +707,8 @@ class VolterraSolver:
       if self.stats['panels'] + self.stats['rejected'] >= _MAX_PANELS:
         raise ArithmeticError(
             f'Diffusion time {tau:.3e} is out of reach: {_MAX_PANELS} steps '
-            f'led to {start:.3e}. Use float64 or a larger `rtol`.')
+            f'led to {start:.3e}. Raise the temperature or `rtol`, leave out '
+            'nearly equal inputs, or use float64.')
       step = min(self._step, self._max_step)
       if self._fixed_step is not None:
         step = self._fixed_step
