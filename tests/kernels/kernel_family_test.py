@@ -214,6 +214,9 @@ class CompressedKernelTest(parameterized.TestCase):
                                  np.random.RandomState(5))
     self.assertLess(np.max(errors), 2e-4)
     self.assertLess(np.max(errors), 10 * compressed.error)
+    # What test inputs have not been fitted on is part of the error.
+    compressed.test_error = .5
+    self.assertEqual(compressed.error, .5)
 
 
 class KernelEvaluatorTest(parameterized.TestCase):

@@ -187,12 +187,15 @@ class CompressedKernel:
 
   @property
   def error(self) -> float:
-    """Largest error on pairs of samples, relative to kernels at equal times."""
+    """Largest error on pairs of samples, relative to kernels at equal times.
+
+    Of training samples, and of the latest test samples with these.
+    """
     rng = np.random.RandomState(3)
     pairs = np.concatenate(training_pairs(self._evaluator.x_train, 1, rng))
-    return float(np.max(kernel_family.check(
+    return max(self.test_error, float(np.max(kernel_family.check(
         self._training.pairs, self.family,
-        pairs * self._evaluator.locations, rng)))
+        pairs * self._evaluator.locations, rng))))
 
   @property
   def computed(self) -> bool:
@@ -353,7 +356,7 @@ class CompressedKernel:
         self._tests.append((x_test, arrays))
         self._latest = self._candidates = None
         self._fit()
-    else:
+    if self.test_error > _UNLIKE * self._rtol:
       warnings.warn(
           'Kernels between test and training data have a relative error of '
           f'{self.test_error:.1e}; predictions may be less accurate than '
