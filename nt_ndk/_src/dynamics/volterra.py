@@ -74,6 +74,9 @@ _MAX_GROWTH = 2.5
 # Samples up to which the equations of a panel are solved directly, and
 # iterations from which on those of more samples are, unless they are many.
 _DIRECTLY, _TOO_MANY = 64, 40
+# Chebyshev points of a panel, between which functions of earlier times are
+# interpolated.
+_NODES = (1 - np.cos(np.pi * (np.arange(20) + .5) / 20)) / 2
 # Gauss points of a panel, for integrals of smooth functions and the solution.
 _MOMENTS = np.polynomial.legendre.leggauss(6)
 # About as many samples tell how to continue what is known.
@@ -181,13 +184,21 @@ def _precondition(residual, evecs, inverse):
   return _multiply(numpy_of(z).einsum('nij,jnk->ink', inverse, z), evecs)
 
 
-def _solve_directly(factors, right, inner):
-  """Solves the equations of a panel, `[s, n, k]`, of few samples."""
-  s, n, k = right.shape
-  matrices = factors.reshape((n, -1, n))
-  matrix = np.einsum('ijr,nrm->injm', inner, matrices, optimize=True)
-  matrix = np.eye(s * n, dtype=right.dtype) + matrix.reshape((s * n, s * n))
-  return np.linalg.solve(matrix, right.reshape((s * n, k))).reshape((s, n, k))
+def _factorize(factors, inner, dtype):
+  """LU decomposition of the equations of a panel, of few samples."""
+  n, s = len(factors), len(inner)
+  matrix = np.einsum('ijr,nrm->injm', inner.astype(dtype),
+                     factors.reshape((n, -1, n)).astype(dtype), optimize=True)
+  matrix = matrix.reshape((s * n, s * n))
+  matrix.flat[::s * n + 1] += 1
+  return scipy.linalg.lu_factor(matrix, overwrite_a=True, check_finite=False)
+
+
+def _solve_factorized(residual, lu):
+  """Solves the equations, to the precision of their decomposition."""
+  right = residual.reshape((len(lu[0]), -1)).astype(lu[0].dtype)
+  z = scipy.linalg.lu_solve(lu, right, check_finite=False)
+  return z.astype(residual.dtype).reshape(residual.shape)
 
 
 @on_either
@@ -471,8 +482,11 @@ class VolterraSolver:
     """
     lag, weights = quadrature.cusp_rule(tau - high, tau - low)
     tau_ = np.maximum(tau[:, None] - lag, low)
-    phi = self._kernel.phi(tau[:, None], tau_)
-    polynomials = self._collocation.lagrange((tau_ - start) / step)
+    x = (tau_ - start) / step
+    phi = self._kernel.phi(tau[:, None], tau_, np.tensordot(
+        quadrature.lagrange(_NODES, x),
+        self._kernel.at_earlier(start + step * _NODES), 1))
+    polynomials = self._collocation.lagrange(x)
     return np.einsum('iqj,iqr->ijr', weights[..., None] * polynomials, phi)
 
   def _past_weights(self, tau: np.ndarray, panels: int) -> np.ndarray:
@@ -529,20 +543,33 @@ class VolterraSolver:
               count - 1 - start)
     return *_slices(self._rho, self._images, start, points), count - 1 - start
 
-  def _solve(self, past: np.ndarray, inner: np.ndarray, inverse: np.ndarray,
-             tol: float) -> _Panel:
+  def _preconditioner(self, inner: np.ndarray) -> Callable[[Matrices],
+                                                           Matrices]:
+    """Solves the equations of a panel, up to what iterations have to mend."""
+    dtype = self._y.dtype
+    if self._direct:
+      few = len(self._factors) <= _DIRECTLY
+      return functools.partial(_solve_factorized, lu=_factorize(
+          self._factors, inner, dtype if few or self._precise else np.float32))
+    modes = self._current_modes()
+    # Equations of each mode.
+    matrices = np.einsum('rn,ijr->nij', modes.diagonals, inner)
+    inverse = np.linalg.inv(np.eye(len(inner)) + matrices).astype(dtype)
+    return functools.partial(_precondition, evecs=modes.evecs, inverse=inverse)
+
+  def _solve(self, past: np.ndarray, inner: np.ndarray, tol: float) -> _Panel:
     """Solves the equations of a panel by conjugate residuals.
 
     Args:
       past: `[s, points, R]`, weights of all values, without room for more.
       inner: `[s, s, R]`, weights of the points of the panel.
-      inverse: `[n, s, s]`, of what the equations are for each mode.
       tol: absolute tolerance.
 
     Returns:
       A `_Panel`.
     """
-    evecs, dtype = self._current_modes().evecs, self._y.dtype
+    dtype = self._y.dtype
+    precondition = self._preconditioner(inner)
     at_start = self._collocation.lagrange(0.).astype(dtype)
     right = self._y - _weigh(self._known()[1], past)
     rho, images, begin = self._last()
@@ -552,16 +579,12 @@ class VolterraSolver:
     # A first correction costs no product, by the images of the combination.
     # These are no more than a guess: they would add up rounding errors from
     # panel to panel.
-    if self._direct:
-      x = _solve_directly(self._factors, right, inner)
-    else:
-      x = x + _precondition(_residual(x, x_images, right, inner), evecs,
-                            inverse)
+    x = x + precondition(_residual(x, x_images, right, inner))
     x_images = _images(x, self._factors)
     residual = _residual(x, x_images, right, inner)
     directions: list[tuple[Matrices, ...]] = []
     for i in range(_MAX_ITERATIONS + 1):
-      z = _precondition(residual, evecs, inverse)
+      z = precondition(residual)
       left, correction = map(float, to_host(_left(residual, z)))
       # Also where these are not numbers.
       if not max(left, correction) > tol or i == _MAX_ITERATIONS:
@@ -588,16 +611,12 @@ class VolterraSolver:
     tau = start + step * self._collocation.points
     past = self._past_weights(tau, len(self.ends) - 1)
     inner = self._own_weights(tau, start, step)
-    # Equations of each mode.
-    matrices = np.einsum('rn,ijr->nij', self._current_modes().diagonals, inner)
-    inverse = np.linalg.inv(np.eye(len(tau)) + matrices)
     dtype = self._y.dtype
     tol = max(2e-2 * self._rtol, 4 * float(np.finfo(dtype).eps)) * self._scale
-    panel = self._solve(self._pad(past), inner.astype(dtype),
-                        inverse.astype(dtype), tol)
+    panel = self._solve(self._pad(past), inner.astype(dtype), tol)
     self.stats['products'] += 1 + panel.iterations
-    if panel.iterations > _TOO_MANY and self._small:
-      self._direct = True
+    if panel.iterations > _TOO_MANY and self._small and not self._direct:
+      self._direct, self._precise = True, False
     elif panel.iterations >= _MANY_ITERATIONS and (
         self._modes_at < self.ends[-1] or not self._precise):
       self._modes_at = max(self._modes_at, self.ends[-1])

@@ -22,6 +22,7 @@ from typing import Callable, NamedTuple, Optional, Protocol, Union
 
 import numpy as np
 from numpy.polynomial import chebyshev
+import scipy.linalg
 
 from nt_ndk._src.base.typing import Numbers
 
@@ -270,17 +271,22 @@ def greedy(rows: np.ndarray, tol: float, count: Optional[int] = None,
   return np.array(chosen), np.array(left)
 
 
-def _span(columns: np.ndarray) -> np.ndarray:
-  """Orthonormal vectors that span columns to less than their errors."""
-  triangle = np.linalg.qr(columns.T, mode='r')
+def _span(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Orthonormal vectors that span the first axis to less than its errors.
+
+  Returns:
+    Vectors `[size, A]`, and their coefficients, `[A]` instead of `[size]`.
+  """
+  triangle = np.linalg.qr(values.reshape((len(values), -1)).T, mode='r')
   _, size, vt = np.linalg.svd(triangle, full_matrices=False)
-  return vt[size > _NEGLIGIBLE * size[0]].T
+  vt = vt[size > _NEGLIGIBLE * size[0]]
+  return vt.T, np.tensordot(vt, values, 1)
 
 
 def fit(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
   """Coefficients `[Q, R]` of all rows in those chosen, by least squares."""
-  phi, *_ = np.linalg.lstsq(rows[chosen].T, rows.T, rcond=None)
-  return phi.T
+  q, triangle = np.linalg.qr(rows[chosen].T)
+  return scipy.linalg.solve_triangular(triangle, (rows @ q).T).T
 
 
 class Table(NamedTuple):
@@ -308,11 +314,9 @@ class Table(NamedTuple):
     phi = fit(self.values, chosen) / self.size[chosen]
     grid = self.earlier.size, self.lag.size
     phi = phi[-grid[0] * grid[1]:].reshape(grid + (-1,))
-    phi = self.earlier.to_series(phi)
-    phi = np.moveaxis(self.lag.to_series(np.moveaxis(phi, 1, 0)), 0, 1)
-    earlier, lag = (_span(np.moveaxis(phi, axis, 0).reshape(
-        (phi.shape[axis], -1))) for axis in (0, 1))
-    core = np.einsum('ea,elr,lb->abr', earlier, phi, lag, optimize=True)
+    earlier, phi = _span(self.earlier.to_series(phi))
+    lag, phi = _span(self.lag.to_series(np.moveaxis(phi, 1, 0)))
+    core = np.ascontiguousarray(np.moveaxis(phi, 1, 0))
     return KernelFamily(self.tau[chosen], self.earlier, self.lag, self.log_size,
                         earlier, lag, core, self.cusp_width)
 

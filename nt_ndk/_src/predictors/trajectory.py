@@ -18,8 +18,6 @@ from nt_ndk._src.predictors.problem import Problem
 _WORTH, _MAX_FITS = 15., 3
 # Largest error of all inputs and times for that of a few.
 _SAFETY = 5.
-# Error that another fit is to have, in `rtol`.
-_AIM = 5.
 # Times at which errors are measured.
 _CHECKS = 3
 
@@ -92,7 +90,7 @@ class Trajectory:
         break
       # The kernels were not accurate enough for this problem.
       problem.timed('compression', lambda: problem.ndk.tighten(
-          _AIM * problem.rtol / kernels))
+          problem.rtol / kernels))
 
     # At the end of time the trajectory is known.
     ended = not solver.settled and latest > solver.ends[-1]
