@@ -31,6 +31,8 @@ from nt_ndk._src.base.typing import Numbers
 SampleKernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 _MAX_NODES = 200
+# Lines of the grid, in each direction, on which numbers of nodes are found.
+_LINES = 6
 # Lag at which a cusp may begin, in time scales of the kernel: inputs that are
 # nearly parallel have theirs at any scale. Where times are nearly equal, cusps
 # turn rounding errors into their square root.
@@ -228,6 +230,11 @@ def _tail(values: np.ndarray, axis: _Axis) -> float:
   return float(np.max(np.abs(last @ values.reshape((axis.size, -1)))))
 
 
+def _some(points: np.ndarray) -> np.ndarray:
+  """A few points of an axis."""
+  return points[np.linspace(0, len(points) - 1, _LINES).astype(int)]
+
+
 def _enough(axis: _Axis, tail: float, tol: float) -> int:
   """Number of points at which series end below `tol`."""
   if tail <= tol:
@@ -354,29 +361,37 @@ def tabulate(sample: Sample, scales: TimeScales, tau_max: float, tol: float,
   earlier = _Axis(2 * scales.equal, 0., tau_max, 24, sqrt=False)
   lag = _Axis(_FINEST * scales.lag, _NEARLY_EQUAL * scales.lag, tau_max, 64,
               sqrt=True)
-  before = np.full(2, np.inf)
+  before, everywhere = np.full(2, np.inf), False
   while True:
-    t_ = earlier.points()
-    tau = np.stack(np.broadcast_arrays(t_[:, None] + lag.points(),
-                                       t_[:, None]), -1)
+    t_, lags = earlier.points(), lag.points()
     log_time = sample.log_size(t_)
     log_size = earlier.to_series(log_time)
     size = lambda tau: np.exp(np.sum(earlier.basis(tau) @ log_size, -1))
-    time = size(tau)
-    values = sample.values(tau.reshape((-1, 2)))
-    values = values.reshape(time.shape + (-1,)) / time[..., None]
-    scaled = values * sample.in_time
+
+    def on_grid(t_, lags):
+      tau = np.stack(np.broadcast_arrays(t_[:, None] + lags, t_[:, None]), -1)
+      values = sample.values(tau.reshape((-1, 2))).reshape(
+          tau.shape[:-1] + (-1,))
+      return tau, size(tau), values / size(tau)[..., None]
+
+    if everywhere:
+      tau, time, values = on_grid(t_, lags)
+      along = values, values
+    else:
+      along = on_grid(t_, _some(lags))[-1], on_grid(_some(t_), lags)[-1]
     tails = np.array([
-        max(_tail(scaled, earlier),
+        max(_tail(along[0] * sample.in_time, earlier),
             _tail(np.exp(log_time - log_time[0]), earlier)),
-        _tail(np.moveaxis(scaled, 1, 0), lag)])
+        _tail(np.moveaxis(along[1] * sample.in_time, 1, 0), lag)])
     # They fall by much more than a half where they are not noise.
     noisy = (tails < noise) & (tails > .5 * before)
     before = tails
     enough = tuple(_enough(axis, tail, np.inf if no_use else tol)
                    for axis, tail, no_use in zip((earlier, lag), tails, noisy))
     if enough == (earlier.size, lag.size):
-      break
+      if everywhere:
+        break
+      everywhere = True
     earlier, lag = (axis._replace(size=size)
                     for axis, size in zip((earlier, lag), enough))
   first = sample.values(known) / size(known)[:, None]
