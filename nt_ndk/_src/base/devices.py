@@ -8,7 +8,7 @@ for ever: numbers come from devices through `to_host`.
 """
 
 import functools
-from typing import Any, Callable, cast, TypeVar
+from typing import Any, Callable, cast, ContextManager, TypeVar
 import zlib
 
 import jax
@@ -101,6 +101,13 @@ class Spread:
 def _is_local(x: Any) -> bool:
   """Whether an array is on this process alone."""
   return not isinstance(x, jax.Array) or x.is_fully_addressable
+
+
+def in_double() -> ContextManager[None]:
+  """Context in which JAX computes in float64, whatever its configuration."""
+  if hasattr(jax, 'enable_x64'):
+    return jax.enable_x64(True)
+  return jax.experimental.enable_x64()  # JAX before 0.8.
 
 
 def to_host(tree: Any) -> Any:

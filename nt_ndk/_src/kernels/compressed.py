@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from nt_ndk._src.base.arrays import beside
+from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.kernels import family as kernel_family
 from nt_ndk._src.kernels.evaluation import KernelEvaluator
@@ -37,6 +38,8 @@ _SOME_TIMES = 1500
 _TRIALS = 64
 # Bytes of matrices that a fit takes over from the one before it.
 _KEPT_BYTES = 2**30
+# Rounding error of kernels of a sample.
+_EPS = float(np.finfo(float).eps)
 _MAX_FITS = 3
 _MAX_RANK = 80
 # Error of kernels with test inputs that is worth another fit, in `rtol`.
@@ -108,7 +111,7 @@ class CompressedKernel:
       evaluator: of the kernel on the training data.
       get: `"ndk"` or `"nngp"`.
       rtol: tolerance of predictions.
-      eps: rounding error of kernels.
+      eps: rounding error of kernels on all data.
       start: time that is called 0.
       scales: time scales, if known.
       weights: returns what predictions multiply kernels with.
@@ -270,7 +273,7 @@ class CompressedKernel:
     in_time = tol * (_IN_TIME if self._evaluator.vectors else
                      _IN_TIME_OF_IMAGES)
     # Of kernels rounding errors are this large at a cusp.
-    noise = self._eps**.5 * sample.amplified
+    noise = _EPS**.5 * sample.amplified
     known = None if self._family is None else self._family.tau
     table = kernel_family.tabulate(sample, self.scales, tau_max, in_time, noise,
                                    known)
@@ -278,7 +281,7 @@ class CompressedKernel:
     some = np.append(np.arange(first), first + rng.permutation(
         len(table.tau) - first)[:_SOME_TIMES])
     order, left = kernel_family.greedy(
-        table.values[some], max(_CANDIDATES * tol, 10 * self._eps), _MAX_RANK,
+        table.values[some], max(_CANDIDATES * tol, 10 * _EPS), _MAX_RANK,
         first, sample.relevance(table.tau[some]))
     return _Candidates(table, some[order], left)
 
@@ -299,14 +302,27 @@ class CompressedKernel:
     """
     kernel, rows = self._training.some_rows(x_test, arrays,
                                             np.random.RandomState(4))
-    return np.add.reduceat(np.matmul(self._errors(kernel, rows, tau), vectors),
-                           starts)
+    # Of training inputs also what rounding did to the matrices.
+    members = None
+    if x_test is None:
+      members = to_host(self.factors()[rows]).reshape(
+          (len(rows), -1, vectors.shape[1])).swapaxes(0, 1)
+    return np.add.reduceat(np.matmul(
+        self._errors(kernel, rows, tau, members), vectors), starts)
 
-  def _errors(self, kernel: Training, rows: np.ndarray,
-              tau: np.ndarray) -> np.ndarray:
-    """Errors of some rows of the kernel, `[Q, rows, n]`."""
-    exact, members = np.split(kernel.rows(rows, np.concatenate(
-        [tau, self.family.tau])), [len(tau)])
+  def _errors(self, kernel: Training, rows: np.ndarray, tau: np.ndarray,
+              members: Optional[np.ndarray] = None) -> np.ndarray:
+    """Errors of some rows of the kernel, `[Q, rows, n]`.
+
+    Args:
+      kernel: of the rows with the training outputs.
+      rows: of that kernel.
+      tau: pairs of times.
+      members: `[R, rows, n]`, rows of the matrices :math:`K_r`, if known.
+    """
+    exact = kernel.rows(rows, tau)
+    if members is None:
+      members = kernel.rows(rows, self.family.tau)
     return exact - np.tensordot(self.family.phi(*tau.T), members, 1)
 
   def weighted_error(self) -> float:

@@ -15,6 +15,7 @@ from nt_ndk._src.base.arrays import aligned_zeros
 from nt_ndk._src.base.arrays import Matrices
 from nt_ndk._src.base.arrays import on_either
 from nt_ndk._src.base.devices import Spread
+from nt_ndk._src.base.devices import in_double
 from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import KernelFn
 from nt_ndk._src.base.typing import PyTree
@@ -551,11 +552,15 @@ class KernelEvaluator:
   @functools.cached_property
   def _host(self):
     """Training inputs, and what belongs to them, where samples are taken."""
-    return jax.tree_util.tree_map(np.asarray, (self.x_train, self.arrays))
+    def double(a):
+      a = np.asarray(a)
+      return a.astype(float) if a.dtype == np.float32 else a
+
+    return jax.tree_util.tree_map(double, (self.x_train, self.arrays))
 
   def sample(self, pairs: np.ndarray, tau: np.ndarray,
              get: str = 'ndk') -> np.ndarray:
-    """Kernel of a few pairs of samples at many pairs of times.
+    """Kernel of a few pairs of samples at many pairs of times, in float64.
 
     Args:
       pairs: `[P, 2]`, rows of the train-train matrix.
@@ -575,8 +580,9 @@ class KernelEvaluator:
       for p in range(0, len(pairs), width):
         (i, at_i), (j, at_j) = (divmod(k, self.locations)
                                 for k in pad(pairs[p:p + width], width).T)
-        kernel = program(_take(self._host, i), _take(self._host, j),
-                         (at_i, at_j), some, network.numbers, network.chosen)
+        with in_double():
+          kernel = program(_take(self._host, i), _take(self._host, j),
+                           (at_i, at_j), some, network.numbers, network.chosen)
         block = out[q:q + times, p:p + width]
         block[:] = to_host(kernel).T[:block.shape[0], :block.shape[1]]
     return out

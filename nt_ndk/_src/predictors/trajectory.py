@@ -92,10 +92,8 @@ class Trajectory:
       problem.timed('compression', lambda: problem.ndk.tighten(
           problem.rtol / kernels))
 
-    # At the end of time the trajectory is known.
-    ended = not solver.settled and latest > solver.ends[-1]
     error = max(kernels + self._time_error(solver, tau), solver.floor,
-                solver.limit_error if solver.settled or ended else 0.)
+                self._limit_error(solver, latest))
     problem.warn(error)
     problem.stats.update(
         rank=problem.ndk.family.rank, panels=solver.stats['panels'],
@@ -137,6 +135,18 @@ class Trajectory:
         pairs, np.concatenate(vectors), starts, x, kwargs))))
                 for x in (None, x_test)[:1 + (x_test is not None)])
     return _SAFETY * error / problem.y_scale
+
+  def _limit_error(self, solver: VolterraSolver, tau: float) -> float:
+    """Distance of the trajectory from its limit, where that is known."""
+    if solver.settled:
+      return solver.limit_error
+    problem, end = self._problem, solver.ends[-1:]
+    if tau <= end[0]:
+      return 0.
+    # At the end of time.
+    limit = problem.y - problem.equilibrium(None)[0]
+    return float(np.max(np.abs(solver.solution(end)[0] - limit))) / (
+        problem.y_scale)
 
   def _time_error(self, solver: VolterraSolver, tau: np.ndarray) -> float:
     """Error of interpolation in time, at most that of the worst panel.
