@@ -5,6 +5,7 @@
 from typing import Any, Callable, Optional
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from nt_ndk._src.base.typing import Get
@@ -66,6 +67,92 @@ def check_not_traced(name: str, values: PyTree) -> None:
         'take central differences of predictions with a small `rtol`.')
 
 
+def to_arrays(name: str, x: PyTree) -> PyTree:
+  """Arrays of numbers as JAX takes them, and tuples of these.
+
+  Args:
+    name: of the argument.
+    x: an array of any kind, a list of numbers or of rows of numbers, or, for
+      several branches of a network, a tuple or a list of these.
+
+  Returns:
+    Arrays of JAX as they are, all others of NumPy in the byte order of this
+    machine; tuples in place of lists.
+
+  Raises:
+    TypeError: if there is something else than real numbers.
+    ValueError: if rows have different lengths.
+  """
+  if isinstance(x, list) and all(
+      np.ndim(a) < 2 for a in jax.tree_util.tree_leaves(x)):
+    return _to_array(name, x)
+  if type(x) in (list, tuple):
+    return tuple(to_arrays(name, a) for a in x)
+  return jax.tree_util.tree_map(lambda a: _to_array(name, a), x)
+
+
+def _to_array(name: str, a: Any) -> Any:
+  if not isinstance(a, jax.Array):
+    if np.ma.is_masked(a):
+      raise TypeError(f'`{name}` must not have entries masked by NumPy: fill '
+                      'them with a number, and pass that as `mask_constant`.')
+    try:
+      a = np.asarray(a)
+    except ValueError as e:
+      raise ValueError(f'`{name}` must have rows of the same length.') from e
+    if a.dtype == object:  # Of pandas, for instance.
+      try:
+        a = a.astype(float)
+      except (TypeError, ValueError) as e:
+        raise TypeError(f'`{name}` must be real numbers, got a '
+                        f'{type(a.flat[0] if a.size else a).__name__}.') from e
+    a = a.astype(a.dtype.newbyteorder('='), copy=False)
+  if not (a.dtype == bool or jnp.issubdtype(a.dtype, jnp.integer) or
+          jnp.issubdtype(a.dtype, jnp.floating)):
+    raise TypeError(f'`{name}` must be real numbers, got {a.dtype}.')
+  return a
+
+
+def masked(a: Any, mask_constant: Optional[float]) -> Any:
+  """Which entries of an array are masked, as Neural Tangents has it."""
+  if mask_constant is None:
+    return np.zeros(np.shape(a), bool)
+  return np.isnan(a) if np.isnan(mask_constant) else a == mask_constant
+
+
+def to_floats(name: str, x: PyTree,
+              mask_constant: Optional[float] = None) -> PyTree:
+  """The same in the precision of JAX, in host memory.
+
+  Args:
+    name: of the argument.
+    x: see `to_arrays`.
+    mask_constant: number that stands for masked entries; it is looked for in
+      the precision of `x`.
+  """
+  check_not_traced(name, x)
+  dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
+
+  def convert(a):
+    a = np.asarray(a)
+    out = a.astype(dtype, copy=False)
+    where = masked(a, mask_constant)
+    return np.where(where, mask_constant, out).astype(dtype) if np.any(
+        where) else out
+
+  return jax.tree_util.tree_map(convert, to_arrays(name, x))
+
+
+def check_finite(name: str, x: PyTree,
+                 mask_constant: Optional[float] = None) -> None:
+  """Raises unless all that is not masked is."""
+  for a in jax.tree_util.tree_leaves(x):
+    if not np.all(np.isfinite(a) | masked(a, mask_constant)):
+      raise ValueError(f'`{name}` must be finite, but has NaN or infinity'
+                       '. Pass what stands for missing entries as '
+                       '`mask_constant`.')
+
+
 def check_number(name: str, value: Any, low: float, strict: bool) -> None:
   check_not_traced(name, value)
   if not (np.ndim(value) == 0 and np.isreal(value)):
@@ -85,20 +172,19 @@ def check_keywords(kwargs: dict[str, Any]) -> None:
       raise TypeError(f'There is no keyword argument `{name}`. {remedy}')
 
 
-def check_data(x, y):
-  check_not_traced('x_train', x)
-  check_not_traced('y_train', y)
+def check_data(x, y, mask_constant=None):
+  """Raises unless arrays are training data."""
   leaves = jax.tree_util.tree_leaves(x)
   if not leaves or not all(np.ndim(a) >= 2 for a in leaves):
     raise ValueError('`x_train` must be arrays of shape `(n, ..., channels)`, '
-                     f'got shapes {[np.shape(a) for a in leaves]}.')
+                     f'got shapes {[np.shape(a) for a in leaves[:3]]}.')
   if np.ndim(y) < 2:
     raise ValueError('`y_train` must have shape `(n, ..., k)`, got '
                      f'{np.shape(y)}. One output is `y_train[:, None]`.')
   n = len(y)
   if any(len(a) != n for a in leaves):
     raise ValueError(f'`x_train` and `y_train` must have as many samples, got '
-                     f'{[len(a) for a in leaves]} and {n}.')
+                     f'{[len(a) for a in leaves[:3]]} and {n}.')
   if np.size(y) == 0:
     raise ValueError('There must be at least one training sample and one '
                      f'output, got `y_train` of shape {np.shape(y)}.')
@@ -112,9 +198,8 @@ def check_data(x, y):
     raise ValueError(
         f'A kernel of {n} x {n} samples has more than 2**31 - 1 entries, the '
         f'most that can be indexed. Use at most {int(2**15.5)} samples.')
-  for name, a in [('x_train', a) for a in leaves] + [('y_train', y)]:
-    if not np.all(np.isfinite(np.asarray(a))):
-      raise ValueError(f'`{name}` must be finite, but has NaN or infinity.')
+  check_finite('x_train', x, mask_constant)
+  check_finite('y_train', y)
 
 
 def check_store_dir(store_dir):
@@ -146,9 +231,8 @@ def check_compute_cov(compute_cov):
                      f'(variances only), got {compute_cov!r}.')
 
 
-def check_test_data(x_test, x_train):
+def check_test_data(x_test, x_train, mask_constant=None):
   """Raises unless test inputs are finite and like the training inputs."""
-  check_not_traced('x_test', x_test)
   shapes = lambda x: jax.tree_util.tree_map(lambda a: np.shape(a)[1:], x)
   structure: Callable[[Any], Any] = jax.tree_util.tree_structure
   if structure(x_test) != structure(x_train) or (
@@ -156,9 +240,8 @@ def check_test_data(x_test, x_train):
     raise ValueError('`x_test` must be like `x_train` but for the number of '
                      f'samples; a sample of it has shape {shapes(x_test)}, one '
                      f'of `x_train` {shapes(x_train)}.')
-  for a in jax.tree_util.tree_leaves(x_test):
-    if not len(a):
-      raise ValueError('`x_test` must have at least one sample, got shape '
-                       f'{np.shape(a)}.')
-    if not np.all(np.isfinite(np.asarray(a))):
-      raise ValueError('`x_test` must be finite, but has NaN or infinity.')
+  lengths = [len(a) for a in jax.tree_util.tree_leaves(x_test)]
+  if min(lengths) != max(lengths) or not lengths[0]:
+    raise ValueError('`x_test` must have at least one sample, and as many for '
+                     f'all branches of a network, got {lengths}.')
+  check_finite('x_test', x_test, mask_constant)

@@ -27,6 +27,9 @@ def fingerprint(tree: Any) -> str:
   leaves, structure = jax.tree_util.tree_flatten(tree)
   digest = hashlib.sha256(str(structure).encode())
   for leaf in leaves:
+    if hasattr(leaf, 'dtype') and jax.dtypes.issubdtype(
+        leaf.dtype, jax.dtypes.prng_key):
+      leaf = jax.random.key_data(leaf)
     leaf = np.asarray(leaf)
     digest.update(f'{leaf.dtype} {leaf.shape} '.encode() + leaf.tobytes())
   return digest.hexdigest()

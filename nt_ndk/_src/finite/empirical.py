@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import neural_tangents as nt
 
+from nt_ndk._src.base.arguments import to_arrays
 from nt_ndk._src.base.typing import ApplyFn
 from nt_ndk._src.base.typing import Axes
 from nt_ndk._src.base.typing import DiffusionTimes
@@ -170,7 +171,8 @@ def two_time_kernel_fn(
     names = canonicalize_get(get)
     times = canonicalize_times(diffusion_time)
     prior = networks.prior(None, prior_std, params1)
-    x2 = x1 if x2 is None else x2
+    x1 = to_arrays('x1', x1)
+    x2 = x1 if x2 is None else to_arrays('x2', x2)
     params2 = params1 if params2 is None else params2
 
     def on(x1, x2, get, **kwargs):

@@ -134,7 +134,7 @@ class _Network:
     self._prior = networks.prior(init_fn, prior_std, params, rest)
     self._readout = readout
     if readout is None:
-      self._readout = getattr(init_fn, 'readout', None)
+      self._readout = getattr(networks.bare(init_fn), 'readout', None)
     shape = jax.eval_shape(self._apply, params, rest, x).shape
     if shape != y.shape:
       raise ValueError('`y_train` must have the shape of the outputs, '
@@ -387,6 +387,8 @@ def markov_proximal_ensemble(
   elif proximal:
     raise ValueError('`proximal=True` needs a `step_size`, the inverse of the '
                      'strength of the chain.')
+  x_train, y_train = (arguments.to_arrays(name, a) for name, a in (
+      ('x_train', x_train), ('y_train', y_train)))
   arguments.check_data(x_train, y_train)
   n = len(y_train)
   if loss not in ('mean', 'sum'):
@@ -396,7 +398,9 @@ def markov_proximal_ensemble(
         '`batch_size` must be a whole number between 0 and the number of '
         f'samples, {n}, and 0 for proximal steps, got {batch_size}.')
   rate = learning_rate / (np.size(y_train) if loss == 'mean' else 1)
-  x_train, y_train = jax.tree_util.tree_map(jnp.asarray, (x_train, y_train))
+  x_train = jax.tree_util.tree_map(jnp.asarray, x_train)
+  # Of Booleans and small integers there are no negative ones.
+  y_train = jnp.asarray(y_train, jnp.promote_types(y_train.dtype, jnp.float32))
   network = _Network(init_fn, apply_fn, x_train, y_train, temperature,
                      prior_std, readout, proximal, batch_size)
   if antithetic:
@@ -440,8 +444,8 @@ def markov_proximal_ensemble(
     t = arguments.canonicalize_finite_time(t)
     if t_freeze is not None:
       arguments.check_number('t_freeze', t_freeze, 0., strict=False)
-    if x_test is None:
-      x_test = x_train
+    x_test = x_train if x_test is None else arguments.to_arrays('x_test',
+                                                                x_test)
     arguments.check_test_data(x_test, x_train)
     times, place = np.unique(t, return_inverse=True)
     observer = _Outputs(network, x_test, antithetic)
@@ -457,7 +461,8 @@ def markov_proximal_ensemble(
                 checkpoint: Optional[str] = None) -> Any:
     t1, t2 = arguments.canonicalize_two_times(t1, t2)
     names = empirical.canonicalize_get(get)
-    x2 = x1 if x2 is None else x2
+    x1 = arguments.to_arrays('x1', x1)
+    x2 = x1 if x2 is None else arguments.to_arrays('x2', x2)
     for x in (x1, x2):
       arguments.check_test_data(x, x_train)
     times, place = np.unique(np.stack([t1, t2]), return_inverse=True)

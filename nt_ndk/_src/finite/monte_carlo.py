@@ -11,6 +11,7 @@ from jax import random
 import jax.numpy as jnp
 import neural_tangents as nt
 
+from nt_ndk._src.base.arguments import to_arrays
 from nt_ndk._src.base.typing import ApplyFn
 from nt_ndk._src.base.typing import Axes
 from nt_ndk._src.base.typing import DiffusionTimes
@@ -166,9 +167,11 @@ def two_time_kernel_fn(
                 **apply_fn_kwargs: Any) -> Any:
     names = empirical.canonicalize_get(get)
     tau1, tau2 = empirical.canonicalize_times(diffusion_time)
+    x1 = to_arrays('x1', x1)
+    x2 = x1 if x2 is None else to_arrays('x2', x2)
     prior = networks.prior(init_fn, prior_std, *jax.jit(init)(key, x1))
-    mean, error = estimate(x1, x1 if x2 is None else x2, prior, tau1, tau2,
-                           names, key, apply_fn_kwargs)
+    mean, error = estimate(x1, x2, prior, tau1, tau2, names, key,
+                           apply_fn_kwargs)
     out = [Estimate(*pair) for pair in zip(mean, error)]
     if isinstance(get, str):
       return out[0]

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finite networks, of `stax` or Flax: how to draw and to apply them."""
 
-from typing import Any
+import functools
+from typing import Any, Callable
 
 from flax import linen as nn
 from flax import nnx
@@ -13,6 +14,13 @@ import jax.numpy as jnp
 
 from nt_ndk._src.layers import random_weights
 from nt_ndk._src.layers.weight_process import WeightProcess
+
+
+def bare(f: Callable[..., Any]) -> Any:
+  """A function without what `jax.jit` and `functools.partial` wrap it in."""
+  while isinstance(f, (jax.stages.Wrapped, functools.partial)):
+    f = f.func if isinstance(f, functools.partial) else f.__wrapped__
+  return f
 
 
 def canonicalize(init_fn, apply_fn):
@@ -27,7 +35,7 @@ def canonicalize(init_fn, apply_fn):
     `init(key, x)`, which returns parameters and the rest, and
     `apply(parameters, rest, x, **kwargs)`.
   """
-  if isinstance(getattr(init_fn, '__self__', None), nn.Module):
+  if isinstance(getattr(bare(init_fn), '__self__', None), nn.Module):
     def init(key, x):
       variables = dict(init_fn(key, x))
       return variables.pop('params'), variables
@@ -68,7 +76,7 @@ def _known_prior(init_fn, params, rest):
         jax.tree_util.tree_structure(params), stds)
   if isinstance(rest, dict) and 'prior_std' in rest:
     return jax.tree_util.tree_map(float, rest['prior_std'])
-  return getattr(init_fn, 'prior_std', None)
+  return getattr(bare(init_fn), 'prior_std', None)
 
 
 def prior(init_fn, prior_std, params, rest=None):

@@ -10,14 +10,12 @@ import jax
 import numpy as np
 
 from nt_ndk._src.base.arrays import beside
+from nt_ndk._src.base.arrays import on_host
 from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.kernels import family as kernel_family
 from nt_ndk._src.kernels.evaluation import KernelEvaluator
-from nt_ndk._src.kernels.evaluation import length
 from nt_ndk._src.kernels.pairs import take
-from nt_ndk._src.kernels.pairs import test_pairs
-from nt_ndk._src.kernels.pairs import training_pairs
 from nt_ndk._src.kernels.sample import Sample
 from nt_ndk._src.kernels.sample import Training
 from nt_ndk._src.kernels.sample import Weights
@@ -59,10 +57,10 @@ def compress_at(evaluator: KernelEvaluator, get: str, tau: np.ndarray,
   Returns:
     Functions of time `[Q, R]`, and `R` matrices on the training data.
   """
-  rng = np.random.RandomState(0)
-  pairs = np.concatenate(training_pairs(evaluator.x_train, 2, rng))
-  pairs = pairs * evaluator.locations + rng.randint(evaluator.locations,
-                                                    size=pairs.shape)
+  rng, training = np.random.RandomState(0), Training(evaluator, get, 0.)
+  pairs = training.training_pairs(2, rng)
+  pairs = training.row(pairs, rng.randint(evaluator.locations,
+                                          size=pairs.shape))
   values = evaluator.sample(pairs, tau, get)
   values = values / np.max(np.abs(values))
   chosen, _ = kernel_family.greedy(values, tol)
@@ -160,9 +158,8 @@ class CompressedKernel:
     return self._eps + float(np.max(np.abs(moved / still - 1)))
 
   def _three_samples(self) -> np.ndarray:
-    samples = np.random.RandomState(0).permutation(
-        length(self._evaluator.x_train))[:3]
-    return samples * self._evaluator.locations
+    return self._training.row(np.random.RandomState(0).permutation(
+        self._training.samples)[:3])
 
   def factors(self,
               report: Callable[[float], None] = lambda _: None) -> jax.Array:
@@ -195,10 +192,9 @@ class CompressedKernel:
     Of training samples, and of the latest test samples with these.
     """
     rng = np.random.RandomState(3)
-    pairs = np.concatenate(training_pairs(self._evaluator.x_train, 1, rng))
+    pairs = self._training.row(self._training.training_pairs(1, rng))
     return max(self.test_error, float(np.max(kernel_family.check(
-        self._training.pairs, self.family,
-        pairs * self._evaluator.locations, rng))))
+        self._training.pairs, self.family, pairs, rng))))
 
   @property
   def computed(self) -> bool:
@@ -300,12 +296,15 @@ class CompressedKernel:
       `[S, rows, c]`, the differences of sums with exact kernels and with those
       that are interpolated in time, for a few of the inputs.
     """
-    kernel, rows = self._training.some_rows(x_test, arrays,
-                                            np.random.RandomState(4))
+    kernel, rows = self._training.some_rows(
+        self._training.seen(x_test, arrays), np.random.RandomState(4))
     # Of training inputs also what rounding did to the matrices.
     members = None
     if x_test is None:
-      members = to_host(self.factors()[rows]).reshape(
+      factors = self.factors()
+      if on_host(factors):
+        factors = np.asarray(factors)
+      members = to_host(factors[rows]).reshape(
           (len(rows), -1, vectors.shape[1])).swapaxes(0, 1)
     return np.add.reduceat(np.matmul(
         self._errors(kernel, rows, tau, members), vectors), starts)
@@ -333,8 +332,8 @@ class CompressedKernel:
     tau = kernel_family.some_times(2 * self.scales.slow, _TRIALS, rng)
     relevance = self._weights.relevance(tau, self.scales)
     latest = [] if self._latest is None else [self._latest]
-    for x_test, arrays in [(None, {})] + self._tests + latest:
-      kernel, rows = self._training.some_rows(x_test, arrays, rng)
+    for test in [None] + self._tests + latest:
+      kernel, rows = self._training.some_rows(test, rng)
       errors = np.einsum('qin,cnk->qcik', self._errors(kernel, rows, tau),
                          self._weights.vectors, optimize=True)
       out = max(out, float(np.max(relevance * np.max(np.abs(errors), (2, 3)))))
@@ -346,7 +345,7 @@ class CompressedKernel:
     joined = self._training.joined(*take((x_test, arrays), pairs[:, 0]))
     pairs = np.stack([self._training.n + np.arange(len(pairs)), pairs[:, 1]], 1)
     return float(np.max(kernel_family.check(
-        joined.pairs, self.family, pairs * self._training.locations,
+        joined.pairs, self.family, joined.row(pairs),
         np.random.RandomState(2))))
 
   def include(self, x_test: PyTree, arrays: dict[str, Any]) -> None:
@@ -356,20 +355,24 @@ class CompressedKernel:
       x_test: test inputs.
       arrays: keyword arguments that have a part for test inputs, that part.
     """
-    rng = np.random.RandomState(1)
+    rng, test = np.random.RandomState(1), self._training.seen(x_test, arrays)
+    if test is None:  # All predictions are zero.
+      self.test_error = 0.
+      return
+    x_test, arrays = test
     if self._family is None:
-      self._tests.append((x_test, arrays))
+      self._tests.append(test)
       self._fit()
       self._latest = None
     else:
-      self._latest = x_test, arrays
+      self._latest = test
     for attempt in range(_MAX_FITS):
-      self.test_error = self._error_on(x_test, arrays, test_pairs(
-          x_test, self._evaluator.x_train, rng))
+      self.test_error = self._error_on(x_test, arrays,
+                                       self._training.test_pairs(x_test, rng))
       if self.test_error <= _UNLIKE * self._rtol or self.exact:
         break
       if attempt < _MAX_FITS - 1:
-        self._tests.append((x_test, arrays))
+        self._tests.append(test)
         self._latest = self._candidates = None
         self._fit()
     if self.test_error > _UNLIKE * self._rtol:

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 import numpy as np
 
 from nt_ndk._src.base import store as store_lib
+from nt_ndk._src.base.arguments import masked
 from nt_ndk._src.base.arrays import aligned_zeros
 from nt_ndk._src.base.arrays import Matrices
 from nt_ndk._src.base.arrays import on_either
@@ -219,21 +220,28 @@ class KernelEvaluator:
     self._store = store
     self.arrays = {k: v[0] for k, v in kwargs.items() if is_pair(v)}
     self.evaluations = 0
-    # Of a covariance of two inputs, with all pairs of pixels.
-    self._bytes = 8 * np.prod(jax.tree_util.tree_leaves(x_train)[0].shape[1:-1],
-                              dtype=float)**2
+    # Samples need no splitting: they go to the network's own kernel function.
+    sample_fn = getattr(kernel_fn, 'two_time_kernel_fn', kernel_fn)
+    static = tuple((k, v) for k, v in kwargs.items() if not is_pair(v))
+    # Of a covariance of two inputs.
+    self._bytes = 8 * self._pair_size(programs.Network(sample_fn, 'ndk', False,
+                                                       static))
     more = 1 if jax.default_backend() == 'cpu' else _ON_ACCELERATOR
     self._block_bytes = more * _BLOCK_BYTES
     self._room = int(np.clip(more * _SAMPLE_BYTES / self._bytes, 16, 2**14))
     # Kernels of vectors cost little beside their compilation.
     self.vectors = self._bytes == 8
-
-    # Samples need no splitting: they go to the network's own kernel function.
-    sample_fn = getattr(kernel_fn, 'two_time_kernel_fn', kernel_fn)
-    static = tuple((k, v) for k, v in kwargs.items() if not is_pair(v))
     self._network = lambda get, fn=sample_fn: programs.Network(
         fn, get, self.vectors, static)
     self.identity = functools.cache(self._identity)
+
+  def _pair_size(self, network: programs.Network) -> int:
+    """Entries of a covariance of two inputs, for all their pairs of pixels."""
+    leaves, structure = jax.tree_util.tree_flatten((self.x_train, self.arrays))
+    if all(np.ndim(a) == 2 for a in leaves):
+      return 1
+    return programs.pair_size(network, (
+        tuple((np.shape(a)[1:], np.dtype(a.dtype)) for a in leaves), structure))
 
   @functools.cached_property
   def spread(self) -> Spread:
@@ -446,6 +454,28 @@ class KernelEvaluator:
           network.chosen)
       out[i:i + size] = to_host(kernels)[:n - i]
     return out.astype(tau.dtype)
+
+  def nonzero(self, get: str, tau: float) -> np.ndarray:
+    """Which outputs of training samples are not always zero, `[n, locations]`.
+
+    Those of inputs that are zero, or masked altogether, are, without biases.
+    """
+    kernels = self._with_itself(get, np.asarray(tau))
+    return np.diagonal(kernels, axis1=1, axis2=2) != 0
+
+  def on(self, x: PyTree, arrays: dict[str, Any]) -> 'KernelEvaluator':
+    """The same with other inputs in place of the training inputs."""
+    pairs = {k: 2 * (v,) for k, v in arrays.items()}
+    return KernelEvaluator(self._stock_kernel_fn, x, self.locations,
+                           **{**self._kwargs, **pairs})
+
+  def visible(self, x: PyTree) -> PyTree:
+    """Inputs with zeros in place of what is masked."""
+    mask_constant = self._kwargs.get('mask_constant')
+    if mask_constant is None:
+      return x
+    return jax.tree_util.tree_map(
+        lambda a: np.where(masked(a, mask_constant), 0., a), x)
 
   def _with_copies(self, matrices: Matrices, count: int,
                    itself: bool) -> Matrices:

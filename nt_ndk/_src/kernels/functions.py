@@ -3,17 +3,59 @@
 """Kernel functions as users pass them."""
 
 import functools
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import neural_tangents as nt
 import numpy as np
 
+from nt_ndk._src.base import arguments
 from nt_ndk._src.base.typing import KernelFn
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.kernels.evaluation import is_pair
 from nt_ndk._src.kernels.evaluation import KernelEvaluator
 from nt_ndk._src.kernels.evaluation import length
 from nt_ndk._src.layers import two_time
+
+
+def unwrapped(kernel_fn: KernelFn) -> tuple[KernelFn, dict[str, Any]]:
+  """A network's kernel function, and keyword arguments that are bound to it.
+
+  What `jax.jit` and `functools.partial` make of it hides that it can be
+  compiled in parts. Other functions are left as they are.
+  """
+  if isinstance(kernel_fn, jax.stages.Wrapped):
+    network, bound = unwrapped(kernel_fn.__wrapped__)
+    return (network, bound) if two_time.is_pure(network) else (kernel_fn, {})
+  if not isinstance(kernel_fn, functools.partial):
+    return kernel_fn, {}
+  network, bound = unwrapped(kernel_fn.func)
+  bound = {**bound, **kernel_fn.keywords}
+  chosen = {'get', 'diffusion_time', 'x1', 'x2'} & set(bound)
+  if chosen or kernel_fn.args:
+    what = f'`{min(chosen)}`' if chosen else 'inputs'
+    raise ValueError(f'`kernel_fn` must not be a `functools.partial` with '
+                     f'{what}, which predictors choose. Leave that out.')
+  return (network, bound) if two_time.is_two_time(network) else (kernel_fn, {})
+
+
+def canonicalize_keywords(kwargs: dict[str, Any]) -> dict[str, Any]:
+  """Keyword arguments of a kernel function: numbers, arrays, pairs of these."""
+
+  def canonicalize(name, value):
+    if isinstance(value, (list, tuple)) and len(value) == 2 and any(
+        np.ndim(a) for a in value):
+      return tuple(None if a is None else arguments.to_arrays(name, a)
+                   for a in value)
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)) and (
+        not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)):
+      arguments.check_not_traced(name, value)
+      value = value.item() if np.ndim(value) == 0 else value
+    # All NaNs are one, which is equal to itself where programs are looked up.
+    return np.nan if isinstance(value, float) and np.isnan(value) else value
+
+  return {name: canonicalize(name, value) for name, value in kwargs.items()}
 
 
 def batched(kernel_fn: KernelFn, batch_size: int) -> KernelFn:

@@ -65,7 +65,7 @@ def _choose_pairs(angle: np.ndarray, in_order: np.ndarray, norm_a: np.ndarray,
 
 
 def training_pairs(x: PyTree, count: int,
-                    rng: np.random.RandomState) -> list[np.ndarray]:
+                   rng: np.random.RandomState) -> list[np.ndarray]:
   """Lists of pairs of training samples, each of all kinds, `count` times."""
   pool = rng.permutation(length(x))[:_POOL_SIZE]
   features = _features(take(x, pool))

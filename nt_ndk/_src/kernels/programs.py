@@ -9,12 +9,14 @@ arguments. Networks of the same layers share them.
 """
 
 import functools
-from typing import Any
+from typing import Any, Hashable, Iterator
 
 import jax
+from jax.extend import core as jax_core
 import jax.numpy as jnp
 import numpy as np
 
+from nt_ndk._src.base.store import fingerprint
 from nt_ndk._src.layers import two_time
 from nt_ndk._src.layers.structure import Structure
 
@@ -27,6 +29,15 @@ def to_matrix(kernel: jax.Array) -> jax.Array:
   for size in kernel.shape[:ndim // 2]:
     rows *= size
   return kernel.reshape((rows, -1))
+
+
+def _hashable(value: Any) -> Hashable:
+  """The value itself, or a digest of arrays."""
+  try:
+    hash(value)
+  except TypeError:
+    return fingerprint(value)
+  return value
 
 
 class Network:
@@ -57,7 +68,8 @@ class Network:
     self.numbers, self._keys = np.asarray(leaves, float), structure.keys
     self._get, self.get = ('ndk', 'nngp') if together else (get,), get
     self.chosen = self._get.index(get)
-    self._identity = structure.layers, self._get, static_kwargs
+    self._identity = structure.layers, self._get, tuple(
+        (name, _hashable(value)) for name, value in static_kwargs)
 
   def __eq__(self, other: Any) -> bool:
     return isinstance(other, Network) and self._identity == other._identity
@@ -89,6 +101,45 @@ class Network:
     for i, kernel in enumerate(kernels[1:], 1):
       out = jnp.where(chosen == i, kernel, out)
     return to_matrix(out)
+
+
+# Numbers of samples that tell the axes of arrays, as primes that no other axis
+# is a multiple of.
+_SAMPLES = 10007, 10009
+
+
+def _arrays(jaxpr: Any) -> Iterator[Any]:
+  """Shapes of all that a program computes."""
+  is_program = lambda p: isinstance(p, (jax_core.Jaxpr, jax_core.ClosedJaxpr))
+  for equation in jaxpr.eqns:
+    yield from (variable.aval for variable in equation.outvars)
+    for part in filter(is_program, jax.tree_util.tree_leaves(
+        list(equation.params.values()), is_leaf=is_program)):
+      yield from _arrays(getattr(part, 'jaxpr', part))
+
+
+@functools.lru_cache(maxsize=64)
+def pair_size(network: Network, samples: Hashable) -> int:
+  """Entries of the largest array that a kernel of inputs goes through, a pair.
+
+  Layers differ: what begins with `Flatten` has no covariances of pixels, and
+  what has no pooling those of each pixel with itself alone.
+
+  Args:
+    network: whose kernel it is.
+    samples: leaves and structure of inputs, and of what belongs to them, all of
+      them shapes and dtypes of a sample.
+  """
+  leaves, structure = samples
+  first, second = (jax.tree_util.tree_unflatten(structure, [
+      jax.ShapeDtypeStruct((n,) + shape, dtype) for shape, dtype in leaves])
+                   for n in _SAMPLES)
+  program = jax.make_jaxpr(network.kernel)(
+      first, second, np.zeros(()), np.zeros(()), network.numbers,
+      network.chosen)
+  pairs = _SAMPLES[0] * _SAMPLES[1]
+  return max([1] + [a.size // pairs for a in _arrays(program.jaxpr)
+                    if hasattr(a, 'size') and a.size % pairs == 0])
 
 
 @functools.lru_cache(maxsize=64)

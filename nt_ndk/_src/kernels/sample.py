@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A few numbers that stand for a kernel on all data, at any times."""
 
+import functools
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
+from nt_ndk._src.base.typing import Numbers
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.kernels import family as kernel_family
 from nt_ndk._src.kernels.evaluation import KernelEvaluator
@@ -40,6 +42,53 @@ class Training:
     self.evaluator, self.get, self.start = evaluator, get, start
     self.n, self.locations = length(evaluator.x_train), evaluator.locations
 
+  @functools.cached_property
+  def _nonzero(self) -> np.ndarray:
+    """Outputs that are not always zero, `[samples, locations]`."""
+    out = self.evaluator.nonzero(self.get, self.start)
+    if not np.any(out):
+      raise ValueError(
+          'The kernel must not vanish for all training inputs, but does. Give '
+          'the first layer a bias, `b_std`, or pass inputs that are not zero.')
+    return out
+
+  @functools.cached_property
+  def samples(self) -> np.ndarray:
+    """Training samples that tell something; those that are zero do not."""
+    return np.flatnonzero(np.any(self._nonzero[:self.n], 1))
+
+  def row(self, samples: np.ndarray, which: Numbers = 0) -> np.ndarray:
+    """Rows of samples, at one of their locations that are not always zero."""
+    nonzero = self._nonzero[samples]
+    count = np.maximum(np.sum(nonzero, -1), 1)
+    order = np.argsort(~nonzero, axis=-1, kind='stable')
+    location = np.take_along_axis(order, (which % count)[..., None], -1)
+    return samples * self.locations + location[..., 0]
+
+  def training_pairs(self, count: int,
+                     rng: np.random.RandomState) -> np.ndarray:
+    """Pairs of training samples of all kinds, `[P, 2]`."""
+    evaluator, samples = self.evaluator, self.samples
+    x = evaluator.visible(take(evaluator.x_train, samples))
+    return samples[np.concatenate(training_pairs(x, count, rng))]
+
+  def test_pairs(self, x_test: PyTree,
+                 rng: np.random.RandomState) -> np.ndarray:
+    """Pairs of test samples and training samples of all kinds, `[P, 2]`."""
+    evaluator, samples = self.evaluator, self.samples
+    x_train = take(evaluator.x_train, samples)
+    i, j = test_pairs(*map(evaluator.visible, (x_test, x_train)), rng).T
+    return np.stack([i, samples[j]], 1)
+
+  def seen(self, x_test: PyTree,
+           arrays: dict[str, Any]) -> Optional[tuple[PyTree, Any]]:
+    """Test samples that are not always zero, if there are any."""
+    if x_test is None:
+      return None
+    nonzero = self.evaluator.on(x_test, arrays).nonzero(self.get, self.start)
+    samples = np.flatnonzero(np.any(nonzero, 1))
+    return take((x_test, arrays), samples) if len(samples) else None
+
   @property
   def count(self) -> int:
     """Number of rows that are a few."""
@@ -66,18 +115,21 @@ class Training:
     """The same, with rows of test samples after those of training samples."""
     out = Training(self.evaluator.joined(x_test, arrays), self.get, self.start)
     out.n = self.n
+    out._nonzero = np.concatenate([
+        self._nonzero,
+        self.evaluator.on(x_test, arrays).nonzero(self.get, self.start)])
     return out
 
-  def some_rows(self, x_test: PyTree, arrays: dict[str, Any],
+  def some_rows(self, test: Optional[tuple[PyTree, Any]],
                 rng: np.random.RandomState) -> tuple['Training', np.ndarray]:
     """Rows of a few training samples, or of test samples if there are any."""
-    size = self.n if x_test is None else length(x_test)
-    some, kernel = rng.permutation(size)[:self.count], self
-    if x_test is not None:
-      kernel = self.joined(*take((x_test, arrays), some))
+    samples = self.samples if test is None else np.arange(length(test[0]))
+    some, kernel = rng.permutation(samples)[:self.count], self
+    if test is not None:
+      kernel = self.joined(*take(test, some))
       some = self.n + np.arange(len(some))
-    return kernel, some * self.locations + rng.randint(self.locations,
-                                                       size=len(some))
+    return kernel, kernel.row(some, rng.randint(self.locations,
+                                                size=len(some)))
 
 
 class Weights(NamedTuple):
@@ -123,25 +175,26 @@ class Sample:
     self._scales, self._weights = scales, weights
     n, locations, kernel = training.n, training.locations, training
     count, most, times = (_PAIRS if training.evaluator.vectors else _FEW_PAIRS)
-    if n**2 <= most:
-      pool = np.stack(np.meshgrid(np.arange(n), np.arange(n)), -1).reshape(
-          (-1, 2))
+    samples = training.samples
+    if len(samples)**2 <= most:
+      pool = np.stack(np.meshgrid(samples, samples), -1).reshape((-1, 2))
     else:
-      pool = np.concatenate(training_pairs(training.evaluator.x_train, 2, rng))
+      pool = training.training_pairs(2, rng)
       more = max(most - len(pool), 0)
-      pool = np.concatenate([pool, rng.randint(n, size=(more, 2))])
-    spread = lambda a: a * locations + rng.randint(locations, size=a.shape)
+      pool = np.concatenate([pool, samples[rng.randint(len(samples),
+                                                       size=(more, 2))]])
+    spread = lambda a: kernel.row(a, rng.randint(locations, size=a.shape))
     pools, rows, total = [spread(pool)], [], n
     if weights is not None:
-      rows.append(training.some_rows(None, {}, rng)[1])
+      rows.append(training.some_rows(None, rng)[1])
     for x_test, arrays in tests:
-      test, train = test_pairs(x_test, training.evaluator.x_train, rng).T
+      test, train = training.test_pairs(x_test, rng).T
       used, test = np.unique(test, return_inverse=True)
       kernel = kernel.joined(*take((x_test, arrays), used))
       pools.append(spread(np.stack([total + test, train], 1)))
       if weights is not None:
         some = total + rng.permutation(len(used))[:training.count]
-        rows.append(some * locations)
+        rows.append(kernel.row(some))
       total += len(used)
     if weights is not None:
       pools.append(training.entries(np.concatenate(rows)))
@@ -149,7 +202,8 @@ class Sample:
     self._kernel = kernel
     tau = kernel_family.some_times(2 * scales.slow, times, rng)
     values = kernel.pairs(pool, tau)
-    chosen, _ = kernel_family.greedy(values.T, 0., count)
+    some = np.flatnonzero(np.any(values, 0))
+    chosen = some[kernel_family.greedy(values.T[some], 0., count)[0]]
     self._pairs = pool[chosen]
 
     # Large inputs have errors in proportion, small ones those of the others.

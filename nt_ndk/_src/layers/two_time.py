@@ -21,6 +21,7 @@ import neural_tangents as nt
 from neural_tangents import stax as nt_stax
 import numpy as np
 
+from nt_ndk._src.base.arguments import to_arrays
 from nt_ndk._src.base.typing import InitFn
 from nt_ndk._src.base.typing import KernelFn
 from nt_ndk._src.base.typing import Layer
@@ -132,8 +133,13 @@ def _public(triple: Layer, *, weights_move: bool,
   @functools.wraps(stock_kernel_fn)
   def kernel_fn(x1_or_kernel, x2=None, get=None, *, diffusion_time=None,
                 readout_freeze=None, numbers=None, **kwargs):
+    # A kernel is an average over all that is random.
+    kwargs.pop('rng', None)
     if numbers is not None and structure is not None:
       kwargs['numbers'] = numbers
+    if not _holds_kernels(x1_or_kernel):
+      x1_or_kernel, x2 = (to_arrays(name, x) for name, x in (
+          ('x1', x1_or_kernel), ('x2', x2)))
     if readout_freeze is not None and readout is not None:
       if readout == 'unknown':
         raise ValueError(

@@ -111,8 +111,8 @@ def diffusive_limit_mse_ensemble(
                     batch_size, store_dir, kernel_fn_train_train_kwargs)
   fluctuations = Fluctuations(problem)
   gradient_flow_fn = nt_predict.gradient_descent_mse_ensemble(
-      problem.kernel_fn, x_train, problem.y_train,
-      trace_axes=problem.trace_axes, **kernel_fn_train_train_kwargs)
+      problem.kernel_fn, problem.x_train, problem.y_train,
+      trace_axes=problem.trace_axes, **problem.kwargs)
 
   @in_full_precision
   @documented
@@ -146,8 +146,7 @@ def diffusive_limit_mse_ensemble(
     """
     tau = arguments.canonicalize_time(diffusion_time)
     arguments.check_compute_cov(compute_cov)
-    kwargs = kernel_fn_test_test_kwargs
-    problem.check_question(x_test, kwargs, tau)
+    x_test, kwargs = problem.question(x_test, kernel_fn_test_test_kwargs, tau)
     problem.check_gradient_flow()
     cov = compute_cov or 'diag'
     shape = () if tau is None else tau.shape

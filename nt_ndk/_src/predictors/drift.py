@@ -14,6 +14,7 @@ from nt_ndk._src.dynamics.resolvent import Resolvent
 from nt_ndk._src.kernels import compressed as compressed_kernel
 from nt_ndk._src.kernels.compressed import CompressedKernel
 from nt_ndk._src.predictors.fluctuations import Fluctuations
+from nt_ndk._src.predictors.fluctuations import standard_deviations
 from nt_ndk._src.predictors.problem import Problem
 
 
@@ -86,9 +87,11 @@ class Drift:
       self.kernel_error = problem.kernel_error()
       now = problem.evaluator.variances(x, np.array([self._freeze]), **kwargs)
       rows, _, self.error = before.solved(
-          self._freeze, before.factors(x_test, kwargs), np.sqrt(now[0]))
-    out = [self._at(t, d, rows, x_test, prior, np.sqrt(variance), kwargs)
-           for t, d, prior, variance in zip(times, lag, priors, variances)]
+          self._freeze, before.factors(x_test, kwargs),
+          standard_deviations(now[0]))
+    out = [self._at(t, d, rows, x_test, prior, scale, kwargs)
+           for t, d, prior, scale in zip(times, lag, priors,
+                                         standard_deviations(variances))]
     means, covariances = zip(*out)
     return np.stack(means), np.stack(covariances)
 
@@ -164,10 +167,8 @@ def check_readout(problem: Problem) -> None:
         'The network must end in one layer of weights, the readout, but '
         'several of its branches do. Join them, then end the network in a layer'
         ' such as `Dense`.')
-  zero = np.zeros((1, 2), int)
-  hidden = problem.evaluator.with_keywords(readout_freeze=1.).sample(
-      zero, np.full((1, 2), problem.late))
-  if hidden[0, 0] == 0:
+  hidden = problem.evaluator.with_keywords(readout_freeze=1.)
+  if not np.any(hidden.nonzero('ndk', problem.late)):
     raise ValueError('Representational drift needs weights before the readout,'
                      ' but the network has one layer of weights only. Add a '
                      'hidden layer.')

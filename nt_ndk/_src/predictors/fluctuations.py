@@ -47,6 +47,11 @@ def project(covariance: np.ndarray) -> np.ndarray:
   return root @ root.T
 
 
+def standard_deviations(variances: np.ndarray) -> np.ndarray:
+  """What predictions are measured in; any unit will do for those always 0."""
+  return np.where(variances > 0, np.sqrt(np.maximum(variances, 0.)), 1.)
+
+
 class Fluctuations:
   """Rows of the resolvent, for any time and input.
 
@@ -147,7 +152,7 @@ class Fluctuations:
           basis = end.basis
           rotated = [basis.rotate(factor) for factor in factors]
         yield functools.partial(at, covariances[i], end, self._predictions(
-            rotated, np.sqrt(variances[i])))
+            rotated, standard_deviations(variances[i])))
 
     learned = np.flatnonzero(unique > 0)
     # No JAX in threads, which do not know its settings.
@@ -246,7 +251,8 @@ class Fluctuations:
                  x, 'nngp', tau1, tau2, **kwargs)), float))
     if tau1 == 0:
       return prior
-    scale = np.sqrt(evaluator.variances(x, np.array([tau1, tau2]), **kwargs))
+    scale = standard_deviations(evaluator.variances(
+        x, np.array([tau1, tau2]), **kwargs))
     factors = self.factors(x_test, kwargs)
 
     def solve(tau, scale):

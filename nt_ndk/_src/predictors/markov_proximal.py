@@ -158,8 +158,8 @@ def markov_proximal_mse_ensemble(
   trajectory = Trajectory(problem)
   fluctuations = Fluctuations(problem)
   gradient_flow_fn = nt_predict.gradient_descent_mse_ensemble(
-      problem.kernel_fn, x_train, problem.y_train, learning_rate,
-      trace_axes=problem.trace_axes, **kernel_fn_train_train_kwargs)
+      problem.kernel_fn, problem.x_train, problem.y_train, learning_rate,
+      trace_axes=problem.trace_axes, **problem.kwargs)
 
   def learning(t: Optional[np.ndarray], x_test: PyTree, compute_cov: ComputeCov,
                **kwargs: Any) -> Any:
@@ -222,18 +222,17 @@ def markov_proximal_mse_ensemble(
     names = arguments.canonicalize_get(get)
     t = arguments.canonicalize_time(t)
     arguments.check_compute_cov(compute_cov)
-    problem.check_question(x_test, kernel_fn_test_test_kwargs, t)
+    x_test, kwargs = problem.question(x_test, kernel_fn_test_test_kwargs, t)
     out = {}
     for name in names:
       if name == 'ndk' and temperature > 0:
-        out[name] = learning(t, x_test, compute_cov,
-                             **kernel_fn_test_test_kwargs)
+        out[name] = learning(t, x_test, compute_cov, **kwargs)
       else:
         if name == 'ndk' and (t is None or np.any(np.isinf(t))):
           problem.check_gradient_flow()
         out[name] = gradient_flow.predictions(
             gradient_flow_fn, t, x_test, 'ntk' if name == 'ndk' else name,
-            compute_cov, problem, **kernel_fn_test_test_kwargs)
+            compute_cov, problem, **kwargs)
     if isinstance(get, str):
       return out[names[0]]
     return collections.namedtuple('Gaussians', names)(**out)
@@ -268,14 +267,15 @@ def markov_proximal_mse_ensemble(
                        f'"diag" and a positive temperature, got {compute_cov!r}'
                        f' and {temperature}.')
     t1, t2 = arguments.canonicalize_two_times(t1, t2)
-    problem.check_question(x_test, kernel_fn_test_test_kwargs, t1, t2)
-    fluctuations.include(x_test, kernel_fn_test_test_kwargs)
+    x_test, kwargs = problem.question(x_test, kernel_fn_test_test_kwargs, t1,
+                                      t2)
+    fluctuations.include(x_test, kwargs)
     diagonal = compute_cov == 'diag'
     shape = (problem.rows(x_test),) * (2 - diagonal)
     out = np.empty((t1.size,) + shape)
     for i, (a, b) in enumerate(zip(rate * t1.ravel(), rate * t2.ravel())):
       out[i] = fluctuations.two_time_covariance(
-          max(a, b), min(a, b), x_test, diagonal, **kernel_fn_test_test_kwargs)
+          max(a, b), min(a, b), x_test, diagonal, **kwargs)
       if a < b and not diagonal:
         out[i] = out[i].T
     return problem.restore_covariance(out, t1.shape, diagonal)

@@ -85,8 +85,11 @@ class Problem:
   """A training set and the two-time kernels of a network on it.
 
   Attributes:
-    kernel_fn: as given, in batches if there is a batch size.
-    x_train, y_train, temperature, kwargs, trace_axes: as given.
+    kernel_fn: as given, without what it is wrapped in, in batches if there is
+      a batch size.
+    x_train, y_train: as given, in the precision of JAX.
+    kwargs: keyword arguments of `kernel_fn`, also those that were bound to it.
+    temperature, trace_axes: as given.
     y: `[rows, k]`, targets as a matrix. Outputs along trace axes are columns,
       all others are rows.
     rtol: tolerance that can be had.
@@ -104,9 +107,14 @@ class Problem:
                kwargs: dict[str, Any]) -> None:
     arguments.check_number('temperature', temperature, 0., strict=False)
     arguments.check_number('rtol', rtol, 0., strict=True)
+    kernel_fn, bound = functions.unwrapped(kernel_fn)
+    kwargs = functions.canonicalize_keywords({**bound, **kwargs})
     arguments.check_keywords(kwargs)
+    self._mask_constant = kwargs.get('mask_constant')
+    x_train = arguments.to_floats('x_train', x_train, self._mask_constant)
+    y_train = arguments.to_floats('y_train', y_train)
     check_same('arguments', (x_train, y_train, temperature, rtol, kwargs))
-    arguments.check_data(x_train, y_train)
+    arguments.check_data(x_train, y_train, self._mask_constant)
     functions.check_kernel_fn(kernel_fn, x_train, kwargs)
     functions.check_batch_size(batch_size, kernel_fn)
     arguments.check_store_dir(store_dir)
@@ -216,15 +224,24 @@ class Problem:
       return len(self.y)
     return length(x_test) * self.evaluator.locations
 
-  def check_question(self, x_test, kwargs, *times):
-    """Raises unless test inputs and keyword arguments make sense."""
-    check_same('times and test inputs', (times, x_test, kwargs))
+  def question(self, x_test: PyTree, kwargs: dict[str, Any],
+               *times: Any) -> tuple[PyTree, dict[str, Any]]:
+    """Test inputs and keyword arguments as arrays, if they make sense."""
     unknown = set(kwargs) - set(self.kwargs)
     if unknown:
       raise TypeError(f'`predict_fn` got keyword arguments {sorted(unknown)} '
                       'that the predictor was not made with.')
+    kwargs = functions.canonicalize_keywords(kwargs)
+    # NaN is one object.
+    if kwargs.get('mask_constant', self._mask_constant) not in (
+        self._mask_constant,):
+      raise ValueError('`mask_constant` must be that of the training inputs, '
+                       f'{self._mask_constant}, got {kwargs["mask_constant"]}.')
     if x_test is not None:
-      arguments.check_test_data(x_test, self.x_train)
+      x_test = arguments.to_floats('x_test', x_test, self._mask_constant)
+      arguments.check_test_data(x_test, self.x_train, self._mask_constant)
+    check_same('times and test inputs', (times, x_test, kwargs))
+    return x_test, kwargs
 
   def kernel_error(self) -> float:
     """What the error of the NDK can make of the mean, relative to targets.

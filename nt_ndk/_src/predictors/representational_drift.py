@@ -180,8 +180,7 @@ def representational_drift_mse_ensemble(
     """
     t = arguments.canonicalize_time(t)
     arguments.check_compute_cov(compute_cov)
-    kwargs = kernel_fn_test_test_kwargs
-    problem.check_question(x_test, kwargs, t)
+    x_test, kwargs = problem.question(x_test, kernel_fn_test_test_kwargs, t)
     cov = compute_cov or 'diag'
     shape = () if t is None else t.shape
     lag = np.full(1, np.inf) if t is None else rate * t.ravel()

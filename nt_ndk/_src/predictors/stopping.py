@@ -141,9 +141,8 @@ def optimal_stopping(predict_fn: LearningPredictFn, x_test: PyTree,
         'markov_proximal_mse_ensemble` with a positive temperature, got '
         f'{predict_fn!r}. Without noise there is only the gradient-driven '
         'phase: compare predictions of `get="ntk"` over time.')
-  y_test = np.asarray(y_test, float)
-  if not np.all(np.isfinite(y_test)):
-    raise ValueError('`y_test` must be finite, but has NaN or infinity.')
+  y_test = np.asarray(arguments.to_floats('y_test', y_test), float)
+  arguments.check_finite('y_test', y_test)
   phases: Phases = phases_fn()
   if t is None:
     times = np.geomspace(phases.start, phases.equilibrium, _TIMES)
