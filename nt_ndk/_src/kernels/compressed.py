@@ -14,6 +14,8 @@ from nt_ndk._src.base.arrays import on_host
 from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.kernels import family as kernel_family
+from nt_ndk._src.kernels.crops import crop
+from nt_ndk._src.kernels.crops import cropped
 from nt_ndk._src.kernels.evaluation import KernelEvaluator
 from nt_ndk._src.kernels.pairs import take
 from nt_ndk._src.kernels.sample import Sample
@@ -118,7 +120,7 @@ class CompressedKernel:
     self._rtol, self._eps = rtol, eps
     self._training = Training(evaluator, get, start)
     self._find_weights, self._weights = weights, cast(Optional[Weights], None)
-    self._tightening = 1.
+    self._tightening, self._crop = 1., True
     # Test samples on which the kernel has to be right too.
     self._tests: list[tuple[PyTree, Any]] = []
     self._latest: Optional[tuple[PyTree, Any]] = None
@@ -230,12 +232,23 @@ class CompressedKernel:
       factor: below 1.
     """
     self._find(_MANY_WEIGHTS)
-    if self._latest is not None:
-      self._tests.append(self._latest)
-      self._latest = self._candidates = None
+    self._look_again(self._latest)
     if self._candidates is not None:
       self._tightening *= factor
     self._fit()
+
+  def _look_again(self, test: Optional[tuple[PyTree, Any]]) -> None:
+    """Next time on whole images, and on more test inputs."""
+    if self._crop and self._crops:
+      self._crop, self._candidates = False, None
+    if test is not None:
+      self._tests.append(test)
+      self._latest = self._candidates = None
+
+  @functools.cached_property
+  def _crops(self) -> Optional[tuple[Training, int]]:
+    """The kernel on crops, if there are any, and their size."""
+    return cropped(self._training)
 
   def _find(self, largest: float) -> None:
     """Finds weights of up to a number of training outputs."""
@@ -262,9 +275,14 @@ class CompressedKernel:
   def _tabulate(self) -> _Candidates:
     """Kernels of a sample, and pairs of times that stand for all."""
     rng, tau_max = np.random.RandomState(0), 2 * self.scales.slow
-    self._find(_FEW_WEIGHTS)
-    sample = Sample(self._training, self._tests, self._weights, self.scales,
-                    rng)
+    if self._crop and self._crops:
+      training, size = self._crops
+      sample = Sample(training, [(crop(x, size), {}) for x, _ in self._tests],
+                      None, self.scales, rng)
+    else:
+      self._find(_FEW_WEIGHTS)
+      sample = Sample(self._training, self._tests, self._weights, self.scales,
+                      rng)
     tol = _ON_PAIRS * self._rtol
     in_time = tol * (_IN_TIME if self._evaluator.vectors else
                      _IN_TIME_OF_IMAGES)
@@ -372,8 +390,7 @@ class CompressedKernel:
       if self.test_error <= _UNLIKE * self._rtol or self.exact:
         break
       if attempt < _MAX_FITS - 1:
-        self._tests.append(test)
-        self._latest = self._candidates = None
+        self._look_again(test)
         self._fit()
     if self.test_error > _UNLIKE * self._rtol:
       warnings.warn(

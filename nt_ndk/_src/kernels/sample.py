@@ -21,7 +21,7 @@ from nt_ndk._src.kernels.pairs import training_pairs
 _PAIRS, _FEW_PAIRS = (96, 384, 256), (32, 64, 40)
 # Entries of kernels in products with weights, of vectors and of images, and
 # rows that these have at least and at most.
-_ENTRIES, _FEW_ENTRIES, _FEWEST_ROWS, _ROWS = 800, 80, 2, 20
+_ENTRIES, _FEW_ENTRIES, _FEWEST_ROWS, _ROWS = 800, 40, 2, 20
 # Accuracy in time of products relative to that of single kernels.
 _SMOOTH = 1e-2
 # Random mixtures of rows that stand for all rows.
