@@ -28,7 +28,9 @@ def canonicalize_time(t: Any) -> Optional[np.ndarray]:
     return None
   check_not_traced('t', t)
   try:
-    t = np.asarray(t, float)
+    # Casting would leave out imaginary parts.
+    t = np.asarray(t, np.result_type(np.asarray(t), float)).astype(
+        float, casting='same_kind')
   except (TypeError, ValueError) as e:
     raise TypeError(f'Times `t` must be real numbers, got {t!r}.') from e
   if np.any(np.isnan(t)) or np.any(t < 0):
