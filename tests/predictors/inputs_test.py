@@ -582,7 +582,8 @@ class ContainersTest(parameterized.TestCase):
     self.check(list, True)
 
   @parameterized.product(swap=(False, True), kind=(
-      tuple, list, lambda parts: [p.tolist() if p.ndim == 2 else p for p in parts]))
+      tuple, list,
+      lambda parts: [p.tolist() if p.ndim == 2 else p for p in parts]))
   @pytest.mark.slow
   def test_orders_and_kinds(self, kind, swap):
     self.check(kind, swap)
