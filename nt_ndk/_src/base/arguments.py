@@ -137,10 +137,11 @@ def to_floats(name: str, x: PyTree,
 
   def convert(a):
     a = np.asarray(a)
-    out = a.astype(dtype, copy=False)
-    where = masked(a, mask_constant)
-    return np.where(where, mask_constant, out).astype(dtype) if np.any(
-        where) else out
+    out, where = a.astype(dtype, copy=False), masked(a, mask_constant)
+    if np.any(where):
+      out = out.copy()
+      out[where] = mask_constant
+    return out
 
   return jax.tree_util.tree_map(convert, to_arrays(name, x))
 

@@ -19,7 +19,7 @@ from nt_ndk._src.kernels.evaluation import length
 from nt_ndk._src.layers import two_time
 
 
-def unwrapped(kernel_fn: KernelFn) -> tuple[KernelFn, dict[str, Any]]:
+def unwrapped(kernel_fn: Any) -> tuple[KernelFn, dict[str, Any]]:
   """A network's kernel function, and keyword arguments that are bound to it.
 
   What `jax.jit` and `functools.partial` make of it hides that it can be
