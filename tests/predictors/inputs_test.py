@@ -20,6 +20,8 @@ import pytest
 import nt_ndk
 from nt_ndk import predict
 from nt_ndk import stax
+from nt_ndk._src.kernels.evaluation import KernelEvaluator
+from nt_ndk._src.kernels.sample import Training
 
 jax.config.update('jax_enable_x64', True)
 
@@ -342,6 +344,21 @@ class KeywordsTest(parameterized.TestCase):
     np.testing.assert_array_equal(
         equilibrium(x, Y, x_test, kernel_fn=SEQUENCE_FN, mask_constant=mask),
         masked()[1](x_test=sequences(100.)[1], get='ndk'))
+
+  def test_masked_pairs(self):
+    # Chosen by what is seen of samples, not by what is masked.
+    seen, hidden = np.random.RandomState(0).normal(size=(2, 60, 4, 2))
+    pairs = []
+    for mask in (9., 1e9, np.nan):
+      x = np.where(hidden > .5, mask, seen)
+      training = Training(KernelEvaluator(
+          SEQUENCE_FN, x[:40], 1, mask_constant=mask), 'ndk', 0.)
+      pairs.append((
+          training.training_pairs(2, np.random.RandomState(0)),
+          training.test_pairs(x[40:], np.random.RandomState(0))))
+    for other in pairs[1:]:
+      for one, two in zip(pairs[0], other):
+        np.testing.assert_array_equal(one, two)
 
   @parameterized.parameters(np.nan, 9.)
   def test_bound_mask_constant(self, mask):
