@@ -28,7 +28,9 @@ def canonicalize_time(t: Any) -> Optional[np.ndarray]:
     return None
   check_not_traced('t', t)
   try:
-    t = np.asarray(t, float)
+    # Casting would leave out imaginary parts.
+    t = np.asarray(t, np.result_type(np.asarray(t), float)).astype(
+        float, casting='same_kind')
   except (TypeError, ValueError) as e:
     raise TypeError(f'Times `t` must be real numbers, got {t!r}.') from e
   if np.any(np.isnan(t)) or np.any(t < 0):
@@ -135,10 +137,11 @@ def to_floats(name: str, x: PyTree,
 
   def convert(a):
     a = np.asarray(a)
-    out = a.astype(dtype, copy=False)
-    where = masked(a, mask_constant)
-    return np.where(where, mask_constant, out).astype(dtype) if np.any(
-        where) else out
+    out, where = a.astype(dtype, copy=False), masked(a, mask_constant)
+    if np.any(where):
+      out = out.copy()
+      out[where] = mask_constant
+    return out
 
   return jax.tree_util.tree_map(convert, to_arrays(name, x))
 

@@ -501,7 +501,7 @@ class EndTime:
     rtol: tolerance of the coupling between modes.
     ndk, nngp: functions of time.
     mesh: fine mesh of ages.
-    shift: temperature, or what stands for none.
+    shift: `[n]`, temperature, or what stands for none.
     variance: `[n]`, of modes under the covariance.
     size: `[n]`, what a residual of a mode makes of a prediction.
   """
@@ -526,8 +526,11 @@ class EndTime:
     self._slow = 5 * longest
     self._strength = np.maximum(basis.ndk_diagonal @ ndk.time.phi(tau, tau), 0.)
     largest = np.max(self._strength)
-    # Without noise, modes that the network does not have are not learned.
-    self.shift = temperature or 1e-14 * largest
+    # Without noise, modes that the network does not have are not learned, and
+    # their rounding errors not amplified.
+    self.shift = np.full(len(self._strength), temperature or 1e-14 * largest)
+    if not temperature:
+      self.shift[self._strength <= self.shift] = largest
     self.variance = np.maximum(basis.nngp_diagonal @ nngp.time.phi(tau, tau),
                                0.)
     self.size = np.sqrt(self.variance) / (self._strength + temperature +
@@ -665,13 +668,13 @@ class Resolvent:
     return out
 
   def _solve_modes(self, weights: np.ndarray, right: np.ndarray,
-                   shift: float) -> np.ndarray:
+                   shift: np.ndarray) -> np.ndarray:
     """Response of each mode to each coarse polynomial, `[n, F, C]`."""
     diagonal = self.basis.ndk_diagonal
     out = np.empty((len(diagonal),) + right.shape)
     for i in range(0, len(diagonal), _MODES_AT_ONCE):
       matrices = np.tensordot(diagonal[i:i + _MODES_AT_ONCE], weights, 1)
-      matrices += shift * np.eye(len(right))
+      matrices += shift[i:i + _MODES_AT_ONCE, None, None] * np.eye(len(right))
       beta = out[i:i + _MODES_AT_ONCE]
       for block in self.mesh.blocks:
         rest = right[block] - (matrices[:, block, :block.start] @

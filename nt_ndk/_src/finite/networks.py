@@ -3,7 +3,7 @@
 """Finite networks, of `stax` or Flax: how to draw and to apply them."""
 
 import functools
-from typing import Any, Callable
+from typing import Any, cast
 
 from flax import linen as nn
 from flax import nnx
@@ -16,10 +16,11 @@ from nt_ndk._src.layers import random_weights
 from nt_ndk._src.layers.weight_process import WeightProcess
 
 
-def bare(f: Callable[..., Any]) -> Any:
+def bare(f: Any) -> Any:
   """A function without what `jax.jit` and `functools.partial` wrap it in."""
   while isinstance(f, (jax.stages.Wrapped, functools.partial)):
-    f = f.func if isinstance(f, functools.partial) else f.__wrapped__
+    f = (f.func if isinstance(f, functools.partial) else
+         cast(Any, f).__wrapped__)
   return f
 
 

@@ -138,6 +138,11 @@ class CompressedKernel:
     return self._fit() if self._family is None else self._family
 
   @property
+  def samples(self) -> np.ndarray:
+    """Training samples whose outputs are not always zero."""
+    return self._training.samples
+
+  @property
   def scales(self) -> kernel_family.TimeScales:
     """Time scales, found on three samples."""
     if self._scales is None:

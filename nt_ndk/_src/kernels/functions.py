@@ -3,7 +3,7 @@
 """Kernel functions as users pass them."""
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +19,14 @@ from nt_ndk._src.kernels.evaluation import length
 from nt_ndk._src.layers import two_time
 
 
-def unwrapped(kernel_fn: KernelFn) -> tuple[KernelFn, dict[str, Any]]:
+def unwrapped(kernel_fn: Any) -> tuple[KernelFn, dict[str, Any]]:
   """A network's kernel function, and keyword arguments that are bound to it.
 
   What `jax.jit` and `functools.partial` make of it hides that it can be
   compiled in parts. Other functions are left as they are.
   """
   if isinstance(kernel_fn, jax.stages.Wrapped):
-    network, bound = unwrapped(kernel_fn.__wrapped__)
+    network, bound = unwrapped(cast(Any, kernel_fn).__wrapped__)
     return (network, bound) if two_time.is_pure(network) else (kernel_fn, {})
   if not isinstance(kernel_fn, functools.partial):
     return kernel_fn, {}

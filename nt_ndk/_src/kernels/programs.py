@@ -119,7 +119,7 @@ def _arrays(jaxpr: Any) -> Iterator[Any]:
 
 
 @functools.lru_cache(maxsize=64)
-def pair_size(network: Network, samples: Hashable) -> int:
+def pair_size(network: Network, samples: Any) -> int:
   """Entries of the largest array that a kernel of inputs goes through, a pair.
 
   Layers differ: what begins with `Flatten` has no covariances of pixels, and

@@ -77,7 +77,8 @@ class Training:
     """Pairs of test samples and training samples of all kinds, `[P, 2]`."""
     evaluator, samples = self.evaluator, self.samples
     x_train = take(evaluator.x_train, samples)
-    i, j = test_pairs(*map(evaluator.visible, (x_test, x_train)), rng).T
+    i, j = test_pairs(evaluator.visible(x_test), evaluator.visible(x_train),
+                      rng).T
     return np.stack([i, samples[j]], 1)
 
   def seen(self, x_test: PyTree,

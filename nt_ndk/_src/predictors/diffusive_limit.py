@@ -5,7 +5,6 @@
 from typing import Any, cast, Optional
 
 import jax
-from neural_tangents import predict as nt_predict
 import numpy as np
 
 from nt_ndk._src.base import arguments
@@ -110,9 +109,7 @@ def diffusive_limit_mse_ensemble(
   problem = Problem(kernel_fn, x_train, y_train, 0., trace_axes, rtol, progress,
                     batch_size, store_dir, kernel_fn_train_train_kwargs)
   fluctuations = Fluctuations(problem)
-  gradient_flow_fn = nt_predict.gradient_descent_mse_ensemble(
-      problem.kernel_fn, problem.x_train, problem.y_train,
-      trace_axes=problem.trace_axes, **problem.kwargs)
+  gradient_flow_fn = gradient_flow.predict_fn(problem)
 
   @in_full_precision
   @documented

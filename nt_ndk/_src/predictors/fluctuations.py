@@ -154,7 +154,7 @@ class Fluctuations:
         yield functools.partial(at, covariances[i], end, self._predictions(
             rotated, standard_deviations(variances[i])))
 
-    learned = np.flatnonzero(unique > 0)
+    learned = np.flatnonzero((unique > 0) & np.any(variances > 0, 1))
     # No JAX in threads, which do not know its settings.
     threads = _AT_ONCE if arrays.on_host(problem.factors(self.ndk)) else 1
     # What is run comes first, so that it also ends first.

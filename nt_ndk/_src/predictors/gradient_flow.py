@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gradient flow without noise: what Neural Tangents predicts."""
 
+import functools
 from typing import Any, Callable, Optional
 
 import jax
@@ -11,11 +12,40 @@ import numpy as np
 
 from nt_ndk._src.base.typing import ComputeCov
 from nt_ndk._src.base.typing import PyTree
+from nt_ndk._src.kernels.evaluation import is_pair
 from nt_ndk._src.kernels.evaluation import length
 from nt_ndk._src.predictors.problem import Problem
 
 # Test inputs whose joint covariance is computed if only variances are wanted.
 _BLOCK = 64
+
+
+def predict_fn(problem: Problem,
+               learning_rate: float = 1.) -> Callable[..., Any]:
+  """The predictor of Neural Tangents, made when it is first called.
+
+  It is not told of training inputs that are zero, from which nothing is
+  learned, but whose NTK it would invert.
+  """
+  @functools.cache
+  def on() -> Callable[..., Any]:
+    seen, n = problem.ndk.samples, len(problem.y_train)
+    take = lambda tree: jax.tree_util.tree_map(lambda a: a[seen], tree)
+    kwargs = {k: take(v) if is_pair(v) else v
+              for k, v in problem.kwargs.items()}
+    # Time is in units of the number of samples.
+    return nt_predict.gradient_descent_mse_ensemble(
+        problem.kernel_fn, take(problem.x_train), take(problem.y_train),
+        learning_rate * len(seen) / n, trace_axes=problem.trace_axes, **kwargs)
+
+  def on_all(x_test: PyTree = None, **kwargs: Any) -> Any:
+    if x_test is None and len(problem.ndk.samples) < len(problem.y_train):
+      x_test = problem.x_train
+      kwargs = {**{k: v for k, v in problem.kwargs.items() if is_pair(v)},
+                **kwargs}
+    return on()(x_test=x_test, **kwargs)
+
+  return on_all
 
 
 def predictions(predict_fn: Callable[..., Any], t: Optional[np.ndarray],

@@ -7,7 +7,6 @@ from typing import Any, cast, Optional
 
 import jax
 import jax.numpy as jnp
-from neural_tangents import predict as nt_predict
 import numpy as np
 
 from nt_ndk._src.base import arguments
@@ -157,9 +156,7 @@ def markov_proximal_mse_ensemble(
   rate = temperature * learning_rate / problem.y_train.size
   trajectory = Trajectory(problem)
   fluctuations = Fluctuations(problem)
-  gradient_flow_fn = nt_predict.gradient_descent_mse_ensemble(
-      problem.kernel_fn, problem.x_train, problem.y_train, learning_rate,
-      trace_axes=problem.trace_axes, **problem.kwargs)
+  gradient_flow_fn = gradient_flow.predict_fn(problem, learning_rate)
 
   def learning(t: Optional[np.ndarray], x_test: PyTree, compute_cov: ComputeCov,
                **kwargs: Any) -> Any:

@@ -295,8 +295,10 @@ class Problem:
     """Cholesky factor, weights of the training outputs, and their error."""
     kernel = of_kind(self.prior_kernel)
     error = np.inf
+    # Of outputs that are always zero nothing is learned, whatever their noise.
+    noise = np.where(to_host(kernel.diagonal()) == 0, 1., self.temperature)
     try:
-      factor = _factorize(kernel, np.asarray(self.temperature, self.dtype))
+      factor = _factorize(kernel, noise.astype(self.dtype))
       weights = _weights(factor, self.y)
       error = float(to_host(_rounding(kernel, weights))) / self.y_scale
     except np.linalg.LinAlgError:
@@ -312,8 +314,11 @@ class Problem:
 
   @functools.cached_property
   def _smallest_eigenvalue(self) -> float:
-    """Of the NTK."""
+    """Of the NTK of outputs that are not always zero."""
     kernel = of_kind(self.ndk.initial)
+    seen = np.flatnonzero(to_host(kernel.diagonal()))
+    if len(seen) < len(kernel):
+      kernel = kernel[np.ix_(seen, seen)]
     return float(to_host(numpy_of(kernel).linalg.eigvalsh(kernel)[0]))
 
   def check_gradient_flow(self):
