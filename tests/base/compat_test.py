@@ -6,6 +6,7 @@
 import subprocess
 import sys
 import textwrap
+import warnings
 
 from absl.testing import absltest
 import jax
@@ -44,6 +45,40 @@ class CompatTest(absltest.TestCase):
         print('tensorflow' in sys.modules)""")
     self.assertEqual((before, after), ('False', 'True'))
 
+  @pytest.mark.slow
+  def test_neural_tangents_first(self):
+    # It stops half-way on JAX 0.6 and later, and leaves modules behind.
+    first = """
+        try:
+          import neural_tangents
+          print('imported')
+        except ImportError:
+          print('refused')
+        """
+    then = """
+        import nt_ndk
+        import jax
+        import jax.numpy as jnp
+        import neural_tangents as nt
+        from neural_tangents import predict, stax
+        from neural_tangents.experimental import empirical_ntk_fn_tf
+        x = jnp.sin(jnp.arange(24.).reshape(6, 4))
+        init_fn, apply_fn, kernel_fn = stax.serial(
+            stax.Dense(8), stax.Relu(), stax.Dense(1))
+        _, params = init_fn(jax.random.key(0), x.shape)
+        ntk = kernel_fn(x, None, 'ntk')
+        print(ntk.sum())
+        print(predict.gradient_descent_mse(ntk, x[:, :1])(3., 0. * x[:, :1]))
+        print(nt.empirical_ntk_fn(apply_fn, implementation=3)(
+            x, None, params).sum())
+        kernel_fn = nt_ndk.stax.serial(
+            nt_ndk.stax.Dense(8), nt_ndk.stax.Relu(), nt_ndk.stax.Dense(1))[2]
+        print(kernel_fn(x, None, 'ndk', diffusion_time=(1., .1)).sum())"""
+    outcome, *numbers = run(first + then)
+    self.assertEqual(
+        outcome, 'refused' if jax.__version_info__ >= (0, 6) else 'imported')
+    self.assertEqual(numbers, run(then))
+
   def test_what_exists_is_left_alone(self):
     self.assertEqual(run("""
         import jax, scipy.linalg
@@ -55,6 +90,20 @@ class CompatTest(absltest.TestCase):
         changed = [name for m, old in zip(modules, before) for name in old
                    if vars(m).get(name) is not old[name]]
         print(changed)"""), ['[]'])
+
+  def test_no_deprecated_names(self):
+    init_fn, apply_fn, _ = stax.serial(stax.Dense(8), stax.Relu(),
+                                       stax.Dense(3))
+    _, params = init_fn(jax.random.PRNGKey(0), self.x.shape)
+    ntks = []
+    with warnings.catch_warnings():
+      warnings.simplefilter('error', DeprecationWarning)
+      for implementation in nt_ndk.NtkImplementation:
+        ntks += [nt_ndk.empirical_ntk_fn(
+            apply_fn, trace_axes=(), implementation=implementation)(
+                self.x, None, params)]
+    for ntk in ntks[1:]:
+      np.testing.assert_allclose(ntk, ntks[0], rtol=1e-9, atol=1e-12)
 
   def test_installing_again_does_nothing(self):
     names = set(vars(jax.core))

@@ -29,6 +29,9 @@ step  what NT looks for                            what it gets
       NT's kernels of ReLU, erf and others         rounding
 10    ``neural_tangents.experimental``             the same module, loaded
       (imports TensorFlow)                         when it is first used
+11    uses of ``jax.numpy.{dtype, shape, size}``   functions that return the
+      and ``wrap_init`` that JAX warns of, in      same without a warning
+      NT's modules
 ====  ===========================================  ==========================
 
 Before JAX 0.6, programs that JAX reads from its persistent compilation cache
@@ -36,8 +39,9 @@ may return wrong numbers on CPUs, where they have loops. There this cache is
 disabled.
 
 Steps 1 to 3 add names that are missing and never replace one that is there;
-steps 4 to 9 rebind names inside NT's own modules, so nothing that JAX or SciPy
-defines changes for anyone else. What was done is logged at debug level.
+steps 4 to 9, and 11, rebind names inside NT's own modules, so nothing that JAX
+or SciPy defines changes for anyone else. All of it also works after an `import
+neural_tangents` that failed. What was done is logged at debug level.
 """
 
 import importlib
@@ -49,9 +53,12 @@ import types
 from typing import Any, Callable
 
 import jax
+from jax import api_util
+from jax.extend import linear_util
 from jax.extend import source_info_util
 from jax.interpreters import ad
 import jax.numpy as jnp
+import numpy as np
 import scipy
 
 from nt_ndk._src.base.arctan import arctan2
@@ -142,6 +149,11 @@ def _eigvalsh(a, eigvals, **kwargs):
   return scipy.linalg.eigvalsh(a, subset_by_index=eigvals, **kwargs)
 
 
+def _wrap_init(fn: Callable[..., Any]) -> Any:
+  return linear_util.wrap_init(
+      fn, debug_info=api_util.debug_info('linearize', fn, (), {}))
+
+
 class _Unknown:
   """Says that an output depends on the inputs."""
 
@@ -208,6 +220,9 @@ def _patch_neural_tangents() -> list[str]:
   # A class that no abstract value has.
   empirical.core = _Overlay(jax.core, DShapedArray=getattr(
       jax.core, 'DShapedArray', _Unknown))
+  empirical.jnp = _Overlay(jnp, dtype=jnp.result_type, shape=np.shape,
+                           size=np.size)
+  empirical.lu = _Overlay(linear_util, wrap_init=_wrap_init)
   empirical._eqn_vjp_fn = _transpose_equation
   empirical._get_flops = _get_flops
   # pylint: enable=protected-access

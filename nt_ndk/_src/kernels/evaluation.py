@@ -15,8 +15,8 @@ from nt_ndk._src.base.arguments import masked
 from nt_ndk._src.base.arrays import aligned_zeros
 from nt_ndk._src.base.arrays import Matrices
 from nt_ndk._src.base.arrays import on_either
-from nt_ndk._src.base.devices import Spread
 from nt_ndk._src.base.devices import in_double
+from nt_ndk._src.base.devices import Spread
 from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import KernelFn
 from nt_ndk._src.base.typing import PyTree

@@ -424,8 +424,8 @@ def check(kernel: SampleKernel, family: KernelFamily, pairs: np.ndarray,
   """
   tau = some_times(family.tau_max, 16, rng)
   error = kernel(pairs, tau) - family.phi(*tau.T) @ kernel(pairs, family.tau)
-  size = [kernel(np.stack([i, i], 1), np.stack([t, t], 1))
-          for i, t in zip(pairs.T, tau.T)]
-  size = np.sqrt(size[0] * size[1])
+  first, second = (kernel(np.stack([i, i], 1), np.stack([t, t], 1))
+                   for i, t in zip(pairs.T, tau.T))
+  size = np.sqrt(first * second)
   typical = np.exp(np.mean(np.log(np.maximum(size, 1e-300)), 1, keepdims=True))
   return np.max(np.abs(error) / np.maximum(size, typical), 0)
