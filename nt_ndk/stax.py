@@ -168,6 +168,10 @@ _WEIGHTS_DOC = """
     b_prior_std:
       positive number, standard deviation of the biases under the prior.
 
+    trainable:
+      whether the layer learns. `False` freezes it as `init_fn` draws it: the
+      prior of its parameters plays no role, and they have no gradient.
+
   Raises:
     ValueError: if a standard deviation is not a positive finite number, or is
       given with `parameterization="standard"`.
@@ -200,13 +204,14 @@ def Dense(
     W_init_std: float = 1.,
     W_prior_std: float = 1.,
     b_init_std: float = 1.,
-    b_prior_std: float = 1.) -> _Layer:
+    b_prior_std: float = 1.,
+    trainable: bool = True) -> _Layer:
   stock = functools.partial(
       _nt.Dense, out_dim, batch_axis=batch_axis, channel_axis=channel_axis,
       parameterization=parameterization, s=s)
   return _random_weights.random_weights(
       stock, W_std, b_std, _WeightProcess(W_init_std, W_prior_std),
-      _WeightProcess(b_init_std, b_prior_std), parameterization)
+      _WeightProcess(b_init_std, b_prior_std), parameterization, trainable)
 
 
 def _convolution(stock: Callable[..., _Layer]) -> Callable[..., _Layer]:
@@ -226,14 +231,15 @@ def _convolution(stock: Callable[..., _Layer]) -> Callable[..., _Layer]:
       W_init_std: float = 1.,
       W_prior_std: float = 1.,
       b_init_std: float = 1.,
-      b_prior_std: float = 1.) -> _Layer:
+      b_prior_std: float = 1.,
+      trainable: bool = True) -> _Layer:
     layer_fn = functools.partial(
         stock, out_chan, filter_shape, strides, padding,
         dimension_numbers=dimension_numbers, parameterization=parameterization,
         s=s)
     return _random_weights.random_weights(
         layer_fn, W_std, b_std, _WeightProcess(W_init_std, W_prior_std),
-        _WeightProcess(b_init_std, b_prior_std), parameterization)
+        _WeightProcess(b_init_std, b_prior_std), parameterization, trainable)
 
   convolution.__name__ = convolution.__qualname__ = stock.__name__
   return _two_time.weighted(_document(convolution))
@@ -272,6 +278,10 @@ _ATTENTION_DOC = """
 
     b_init_std, b_prior_std:
       the same for biases.
+
+    trainable:
+      whether the layer learns. `False` freezes all that it has as `init_fn`
+      draws it: the prior plays no role, and there is no gradient.
 
   Raises:
     ValueError: if a standard deviation is not a positive finite number, or is
@@ -316,7 +326,8 @@ def GlobalSelfAttention(
     W_pos_emb_init_std: float = 1.,
     W_pos_emb_prior_std: float = 1.,
     b_init_std: float = 1.,
-    b_prior_std: float = 1.) -> _Layer:
+    b_prior_std: float = 1.,
+    trainable: bool = True) -> _Layer:
   stock = _nt.GlobalSelfAttention(
       n_chan_out, n_chan_key, n_chan_val, n_heads, linear_scaling, W_key_std,
       W_value_std, W_query_std, W_out_std, b_std, attention_mechanism,
@@ -341,7 +352,8 @@ def GlobalSelfAttention(
                                   decay_fn=pos_emb_decay_fn),
       n_chan_pos_emb=n_chan_pos_emb,
       W_pos_emb_std=W_pos_emb_std,
-      val_pos_emb=val_pos_emb)
+      val_pos_emb=val_pos_emb,
+      trainable=trainable)
 
 
 def prior_std(init_fn: _InitFn) -> Any:
@@ -353,7 +365,8 @@ def prior_std(init_fn: _InitFn) -> Any:
   Returns:
     A tree of the same structure as the parameters that `init_fn` returns. Each
     array of parameters has one number, its standard deviation under the prior
-    (before the multiplier `W_std` or `b_std`).
+    (before the multiplier `W_std` or `b_std`), or 0 if it is frozen, in a layer
+    with `trainable=False`.
 
   Example:
     >>> from nt_ndk import stax

@@ -78,9 +78,9 @@ def two_time_kernel_fn(
 
     prior_std:
       :math:`s`, standard deviation under the prior: a number, or a tree with a
-      number for each array of parameters. `None` reads those of a network of
-      :mod:`nt_ndk.stax`. For a Flax module a tree like its `"params"`; what
-      else its state holds does not move.
+      number for each array of parameters, 0 if it is frozen. `None` reads
+      those of a network of :mod:`nt_ndk.stax`. For a Flax module a tree like
+      its `"params"`; what else its state holds does not move.
 
     trace_axes:
       axes of outputs over which kernels are averaged, see

@@ -140,7 +140,7 @@ class CompressedKernel:
     if self._scales is None:
       self._scales = kernel_family.time_scales(
           self._training.pairs, self._three_samples(),
-          1e-2 * self._rtol)
+          1e-2 * self._rtol, forgets=self.get == 'ndk')
     return self._scales
 
   @functools.cached_property

@@ -11,12 +11,14 @@ weights what the layer adds to the Neural Dynamical Kernel (NDK).
 import functools
 from typing import Any, Optional
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 import neural_tangents as nt
 from neural_tangents import stax as nt_stax
 import numpy as np
 
+from nt_ndk._src.base.typing import ApplyFn
 from nt_ndk._src.base.typing import DiffusionTimes
 from nt_ndk._src.base.typing import Layer
 from nt_ndk._src.layers import structure
@@ -27,12 +29,41 @@ from nt_ndk._src.layers.times import to_axis
 from nt_ndk._src.layers.weight_process import WeightProcess
 
 
-def check_stds(**stds: float) -> None:
-  """Raises unless all are positive, finite numbers."""
+def check_stds(**stds: Any) -> list[Any]:
+  """Raises unless all are positive, finite numbers.
+
+  Args:
+    **stds: numbers, which may be traced by JAX.
+
+  Returns:
+    The numbers. Of one that is traced the value is not known yet: it becomes
+    NaN if it is wrong, and so does all that is computed from it.
+  """
+  out = []
   for name, std in stds.items():
-    if not (np.ndim(std) == 0 and 0 < std < float('inf')):
+    traced = isinstance(std, jax.core.Tracer)
+    if np.ndim(std) or not (traced or 0 < std < float('inf')):
       raise ValueError(f'`{name}` must be a positive, finite number, got {std}.'
-                       ' Leave out a bias with `b_std=None`.')
+                       ' Leave out a bias with `b_std=None`, and freeze a layer'
+                       ' with `trainable=False`.')
+    out.append(jnp.where((std > 0) & jnp.isfinite(std), std, jnp.nan)
+               if traced else std)
+  return out
+
+
+def is_unit(*stds: Any) -> bool:
+  """Whether all are 1, as far as is known."""
+  return all(not isinstance(std, jax.core.Tracer) and std == 1 for std in stds)
+
+
+def frozen(apply_fn: ApplyFn) -> ApplyFn:
+  """A layer whose parameters have no gradient."""
+
+  @functools.wraps(apply_fn)
+  def frozen_apply_fn(params, inputs, **kwargs):
+    return apply_fn(jax.lax.stop_gradient(params), inputs, **kwargs)
+
+  return frozen_apply_fn
 
 
 def random_weights(
@@ -41,7 +72,8 @@ def random_weights(
     b_std: Optional[float],
     weight: WeightProcess,
     bias: WeightProcess,
-    parameterization: str
+    parameterization: str,
+    trainable: bool
 ) -> Layer:
   """The one layer with random weights: `stock`, its weights moving in time.
 
@@ -53,14 +85,18 @@ def random_weights(
     weight: process of the weights before the multiplier.
     bias: process of the biases before the multiplier.
     parameterization: `"ntk"` or `"standard"`.
+    trainable: whether the layer learns, rather than keep its first weights.
 
   Returns:
     `(init_fn, apply_fn, kernel_fn)`, `kernel_fn` mapping `Kernel` to `Kernel`.
   """
-  check_stds(W_init_std=weight.init_std, W_prior_std=weight.prior_std,
-             b_init_std=bias.init_std, b_prior_std=bias.prior_std)
+  stds = check_stds(W_init_std=weight.init_std, W_prior_std=weight.prior_std,
+                    b_init_std=bias.init_std, b_prior_std=bias.prior_std)
+  weight, bias = WeightProcess(*stds[:2]), WeightProcess(*stds[2:])
+  if not trainable:
+    weight, bias = (p._replace(prior_std=0.) for p in (weight, bias))
   standard = parameterization.lower() == 'standard'
-  starts_at_unit_std = weight.init_std == bias.init_std == 1.
+  is_stock = trainable and is_unit(weight.init_std, bias.init_std)
   if standard and (weight, bias) != (WeightProcess(1., 1.),) * 2:
     raise ValueError('`parameterization="standard"` has no width-independent '
                      'weight process; pass `W_init_std`, `W_prior_std`, '
@@ -77,6 +113,8 @@ def random_weights(
     return output_shape, (W * weight.init_std,
                           None if b is None else b * bias.init_std)
 
+  if not trainable:
+    apply_fn = frozen(apply_fn)
   vars(init_fn).update(
       prior_std=(weight.prior_std, None if b_std is None else bias.prior_std),
       readout=(True, None if b_std is None else True))
@@ -93,7 +131,7 @@ def random_weights(
                 numbers: Optional[dict[object, Any]] = None,
                 **kwargs: Any) -> nt.Kernel:
     if diffusion_time is None:
-      if starts_at_unit_std:
+      if is_stock:
         return stock_kernel_fn(k, **kwargs)
       diffusion_time = (0., 0.)
     tau1, tau2 = canonicalize_times(diffusion_time)
