@@ -88,6 +88,28 @@ class EveryLayerTest(parameterized.TestCase):
     self.assertEmpty([n for n in layers if f'stax.{n}' not in source])
 
 
+class StandardTest(absltest.TestCase):
+
+  def test_two_times(self):
+    # Relaxation times are those of the widths.
+    stds = dict(W_init_std=1.4, W_prior_std=.8, b_init_std=.7, b_prior_std=1.2,
+                parameterization='standard')
+    init_fn, apply_fn, kernel_fn = stax.serial(
+        stax.Dense(64, 1.2, .3, **stds), stax.Relu(),
+        stax.Dense(128, 1.3, .2, **stds), stax.Erf(),
+        stax.Dense(128, 1.1, **stds))
+    x1, x2 = zoo.inputs((40,))
+    times = 8e-3, 3e-3
+    for get, count in (('nngp', 400), ('ndk', 20)):
+      mean, error = monte_carlo.two_time_kernel_fn(
+          init_fn, apply_fn, random.PRNGKey(0), count, vmap_axes=0,
+          implementation=nt_ndk.NtkImplementation.JACOBIAN_CONTRACTION)(
+              x1, x2, get, diffusion_time=times)
+      want = kernel_fn(x1, x2, get, diffusion_time=times)
+      np.testing.assert_array_less(np.abs(mean - want), 3 * error, get)
+      self.assertLess(np.max(error / mean), .04)
+
+
 class FreePathsTest(parameterized.TestCase):
   """Where networks are so simple that estimates have a closed form."""
 

@@ -205,12 +205,15 @@ class _Network:
   def _curvature(self):
     """The largest of some networks, at initialisation and under the prior."""
     late = 50 * max(s**2 for s in jax.tree_util.tree_leaves(self._prior))
+    moving = self._moving(False)
 
     def of_one(key):
       draw_key, move_key = random.split(key)
       params, rest = self._init(draw_key, self._x)
+      f = self._on_rows(rest)
       at = lambda p: proximal_lib.largest_curvature(
-          self._on_rows(rest), self._y, p, key)
+          lambda p, rows: f(proximal_lib.where(
+              moving, p, jax.lax.stop_gradient(p)), rows), self._y, p, key)
       return jnp.maximum(at(params), at(
           networks.diffuse(params, self._prior, move_key, late)))
 

@@ -94,6 +94,7 @@ def prior(init_fn, prior_std, params, rest=None):
         f'of parameters, {structures[0]}, got {structures[1]}. Layers of '
         'Neural Tangents or Flax with weights do not know theirs: use those of '
         '`nt_ndk`, or pass `prior_std`.')
+  prior_std = random_weights.prior_of_arrays(prior_std, params)
   for std in jax.tree_util.tree_leaves(prior_std):
     if std != 0:
       random_weights.check_stds(prior_std=std)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The free weight process: what a weight does when there are no data."""
 
-from typing import NamedTuple, Union
+from typing import Any, NamedTuple, Union
 
 from jax import Array
 import jax.numpy as jnp
@@ -29,6 +29,10 @@ class WeightProcess(NamedTuple):
   """
   init_std: float
   prior_std: float
+
+  def scaled(self, factor: Any) -> 'WeightProcess':
+    """That of the weight times a factor."""
+    return WeightProcess(factor * self.init_std, factor * self.prior_std)
 
   @property
   def relaxation_time(self) -> Array:

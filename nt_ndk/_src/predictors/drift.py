@@ -168,6 +168,6 @@ def check_readout(problem: Problem) -> None:
   hidden = problem.evaluator.with_keywords(readout_freeze=1.).sample(
       zero, np.full((1, 2), problem.late))
   if hidden[0, 0] == 0:
-    raise ValueError('Representational drift needs weights before the readout,'
-                     ' but the network has one layer of weights only. Add a '
-                     'hidden layer.')
+    raise ValueError('Representational drift needs weights before the readout '
+                     'that move, but the network has none. Add a hidden layer, '
+                     'or let one learn, with `trainable=True`.')
