@@ -36,7 +36,8 @@ QUICK = (
     'dense', 'conv', 'conv_local', 'conv_transpose', 'layer_norm', 'fan_in_sum',
     'fan_in_prod', 'aggregate', 'index', 'image_resize', 'repeat', 'transposed',
     'masked', 'attention_softmax', 'attention_identity', 'attention_root',
-    'attention_masked', 'hermite', 'relu', 'erf', 'exp_normalized')
+    'attention_masked', 'frozen_readout', 'hermite', 'relu', 'erf',
+    'exp_normalized')
 
 
 def setUpModule():

@@ -68,6 +68,33 @@ def patterns(kind):
   return network(**kwargs), edges, test_edges
 
 
+@functools.lru_cache(None)
+def means():
+  """Of test graphs with dense patterns, by brute force."""
+  x, y, _, z, _, _ = data()
+  kernel_fn, train, test = patterns('dense')
+  inputs, pattern = np.concatenate([x, z]), np.concatenate([train, test])
+
+  @jax.jit
+  def table(tau):
+    return jax.vmap(lambda tau: kernel_fn(
+        inputs, inputs, 'ndk', diffusion_time=tau,
+        pattern=(pattern, pattern)))(tau)
+
+  def kernel(i, j, tau1, tau2):
+    # Inputs are given by their numbers.
+    tau1, tau2 = (np.broadcast_to(t, np.broadcast_shapes(
+        np.shape(tau1), np.shape(tau2), (1, 1))) for t in (tau1, tau2))
+    out = np.asarray(table((tau1.ravel(), tau2.ravel())))
+    out = out[:, i[:, 0]][:, :, j[:, 0]]
+    return out.reshape(tau1.shape[:-2] + out.shape[1:])
+
+  numbers = np.arange(len(inputs))[:, None]
+  return reference.volterra_mean(
+      kernel, numbers[:len(x)], y, numbers[len(x):], T,
+      np.array([1., 20.]) / y.size, order=4, prior_std=.8)[1]
+
+
 class PatternsTest(parameterized.TestCase):
 
   def kernels(self, kind):
@@ -124,35 +151,9 @@ class PatternsTest(parameterized.TestCase):
     best = predict.optimal_stopping(predict_fn, z, z_y, t, pattern=(test, test))
     np.testing.assert_allclose(
         best.bias_squared[:2], np.mean((mean - z_y)**2, (1, 2)), atol=1e-4)
-    want = self.means()
+    want = means()
     np.testing.assert_allclose(mean, want, atol=1e-4 * rms(y))
     self.assertGreater(np.abs(want[1] - want[0]).max(), .1)
-
-  @functools.lru_cache(None)
-  def means(self):
-    """Of dense patterns, by brute force, without and with a long past."""
-    x, y, _, z, _, _ = data()
-    kernel_fn, train, test = patterns('dense')
-    inputs, pattern = np.concatenate([x, z]), np.concatenate([train, test])
-
-    @jax.jit
-    def table(tau):
-      return jax.vmap(lambda tau: kernel_fn(
-          inputs, inputs, 'ndk', diffusion_time=tau,
-          pattern=(pattern, pattern)))(tau)
-
-    def kernel(i, j, tau1, tau2):
-      # Inputs are given by their numbers.
-      tau1, tau2 = (np.broadcast_to(t, np.broadcast_shapes(
-          np.shape(tau1), np.shape(tau2), (1, 1))) for t in (tau1, tau2))
-      out = np.asarray(table((tau1.ravel(), tau2.ravel())))
-      out = out[:, i[:, 0]][:, :, j[:, 0]]
-      return out.reshape(tau1.shape[:-2] + out.shape[1:])
-
-    numbers = np.arange(len(inputs))[:, None]
-    return reference.volterra_mean(
-        kernel, numbers[:len(x)], y, numbers[len(x):], T,
-        np.array([1., 20.]) / y.size, order=4, prior_std=.8)[1]
 
 
 class NodesTest(absltest.TestCase):

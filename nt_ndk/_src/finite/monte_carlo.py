@@ -59,7 +59,8 @@ def two_time_kernel_fn(
 
   Use it for networks without a closed form, or to check one. With the standard
   parameterisation parameters have a standard deviation, and so a relaxation
-  time :math:`s_i^2`, that depends on the width; give `prior_std` accordingly.
+  time :math:`s_i^2`, that depends on the width. Networks of
+  :mod:`nt_ndk.stax` know it; for others give `prior_std` accordingly.
 
   Args:
     init_fn:
