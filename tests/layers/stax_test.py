@@ -267,6 +267,7 @@ class FrozenTest(parameterized.TestCase):
     np.testing.assert_allclose(got.ntk, want.ndk, rtol=1e-9)
 
   @parameterized.parameters(*nt.NtkImplementation)
+  @pytest.mark.slow
   def test_gradients_of_finite_networks_are_stopped(self, implementation):
     # The NTK of their parameters is that of the layers that learn.
     x1, x2 = vectors()
@@ -525,8 +526,16 @@ class TransformationsTest(parameterized.TestCase):
       np.testing.assert_allclose(
           jax.jit(jacobian(ndk))(.5, .2), slope, rtol=1e-6, atol=1e-8)
 
-  @parameterized.parameters('ndk', 'ntk')
+  @parameterized.parameters(['ndk'])
   def test_derivatives_in_standard_deviations(self, get):
+    self.check_derivatives_in_standard_deviations(get)
+
+  @parameterized.parameters('nngp', 'ntk')
+  @pytest.mark.slow
+  def test_derivatives_in_standard_deviations_more(self, get):
+    self.check_derivatives_in_standard_deviations(get)
+
+  def check_derivatives_in_standard_deviations(self, get):
     # Networks that are made inside of what JAX traces, against differences.
     x1, x2 = images(2, 2, 2)
 

@@ -18,7 +18,7 @@ import zoo
 
 jax.config.update('jax_enable_x64', True)
 
-T = 1e-3
+T = 1e-2
 
 
 @functools.lru_cache(None)
@@ -52,12 +52,12 @@ class TransformerTest(parameterized.TestCase):
         late[:12, :12], T, late[12:, :12], late[12:, 12:]), atol=1e-7)
 
     # Gradient flow first: weights have not diffused far.
-    t = np.array([.3, 3., 1e3, 1e5])
+    t = np.array([.3, 3., 100., 2e4])
     curve = predict_fn(t, x[12:], 'ndk')
     ntk = np.asarray(kernel_fn(x, None, 'ntk'))
     weights = [reference.gradient_flow_weights(
         ntk[:12, :12], ntk[12:, :12], a / y.size) for a in t[:2]]
-    np.testing.assert_allclose(curve[:2], weights @ y, atol=1e-2 * scale)
+    np.testing.assert_allclose(curve[:2], weights @ y, atol=2e-2 * scale)
     self.assertGreater(rms(weights[1] @ y), .1 * scale)
     self.assertGreater(rms(curve[2] - want), 1e-2 * scale)
     np.testing.assert_allclose(curve[3], want, atol=1e-3 * scale)

@@ -134,7 +134,8 @@ def random_weights(
   if not trainable:
     apply_fn = frozen(apply_fn)
   own = _Numbers(W_std, 0. if b_std is None else b_std, weight, bias)
-  W_prior, b_prior = weight.prior_std, bias.prior_std
+  W_prior: Any = weight.prior_std
+  b_prior = bias.prior_std
   if width is not None and trainable:
     W_prior = lambda W: own.in_ntk(width(W.shape)).weight.prior_std
     b_prior = own.in_ntk(1.).bias.prior_std
