@@ -74,10 +74,12 @@ class _Candidates(NamedTuple):
     table: functions of the kernel on a grid of times.
     order: indices of pairs of times, the most needed ones first.
     left: `[R]`, the largest value that is left after each of them.
+    exhausted: number of them from which on the sample is too small.
   """
   table: kernel_family.Table
   order: np.ndarray
   left: np.ndarray
+  exhausted: float
 
 
 class CompressedKernel:
@@ -117,7 +119,7 @@ class CompressedKernel:
     self._rtol, self._eps = rtol, eps
     self._training = Training(evaluator, get, start)
     self._find_weights, self._weights = weights, cast(Optional[Weights], None)
-    self._tightening = 1.
+    self._tightening, self._many = 1., evaluator.vectors
     # Test samples on which the kernel has to be right too.
     self._tests: list[tuple[PyTree, Any]] = []
     self._latest: Optional[tuple[PyTree, Any]] = None
@@ -252,10 +254,14 @@ class CompressedKernel:
     self._factors = None
     if self._candidates is None:
       self._candidates = self._tabulate()
-    table, order, left = self._candidates
+    table, order, left, exhausted = self._candidates
     enough = np.flatnonzero(left <= self._tightening * _ON_PAIRS * self._rtol)
     self.exact = not len(enough)
     rank = len(order) if self.exact else 1 + int(enough[0])
+    if rank > exhausted and not self._many:
+      # Of images few samples are tried at first, which do for most networks.
+      self._many, self._candidates = True, None
+      return self._fit()
     self._family = table.family(order[:rank])
     self.fits += 1
     return self._family
@@ -265,7 +271,7 @@ class CompressedKernel:
     rng, tau_max = np.random.RandomState(0), 2 * self.scales.slow
     self._find(_FEW_WEIGHTS)
     sample = Sample(self._training, self._tests, self._weights, self.scales,
-                    rng)
+                    self._many, rng)
     tol = _ON_PAIRS * self._rtol
     in_time = tol * (_IN_TIME if self._evaluator.vectors else
                      _IN_TIME_OF_IMAGES)
@@ -280,7 +286,7 @@ class CompressedKernel:
     order, left = kernel_family.greedy(
         table.values[some], max(_CANDIDATES * tol, 10 * self._eps), _MAX_RANK,
         first, sample.relevance(table.tau[some]))
-    return _Candidates(table, some[order], left)
+    return _Candidates(table, some[order], left, sample.exhausted)
 
   def defect(self, tau: np.ndarray, vectors: np.ndarray, starts: np.ndarray,
              x_test: PyTree, arrays: dict[str, Any]) -> np.ndarray:
