@@ -20,7 +20,7 @@ _PAIRS, _FEW_PAIRS = (96, 384, 256), (32, 64, 40)
 # Entries of kernels in products with weights, of vectors and of images, and
 # rows that these have at least and at most.
 _ENTRIES, _FEW_ENTRIES, _FEWEST_ROWS, _ROWS = 800, 80, 2, 20
-# Pairs of times, as a part of the pairs of samples, that these still tell apart.
+# Pairs of times that pairs of samples tell apart, as a part of their number.
 _FULL = .75
 # Accuracy in time of products relative to that of single kernels.
 _SMOOTH = 1e-2
