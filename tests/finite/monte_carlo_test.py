@@ -91,6 +91,7 @@ class EveryLayerTest(parameterized.TestCase):
 
 class StandardTest(absltest.TestCase):
 
+  @pytest.mark.slow
   def test_two_times(self):
     # Relaxation times are those of the widths.
     stds = dict(W_init_std=1.4, W_prior_std=.8, b_init_std=.7, b_prior_std=1.2,
