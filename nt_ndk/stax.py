@@ -45,6 +45,7 @@ import functools
 import math
 from typing import Any, Callable, Optional, Sequence
 
+import jax as _jax
 from neural_tangents import stax as _nt
 from neural_tangents.stax import AggregateImplementation
 from neural_tangents.stax import AttentionMechanism
@@ -62,6 +63,7 @@ import numpy as np
 from nt_ndk._src.base.typing import InitFn as _InitFn
 from nt_ndk._src.base.typing import Layer as _Layer
 from nt_ndk._src.base.typing import P as _P
+from nt_ndk._src.base.typing import PyTree as _PyTree
 from nt_ndk._src.layers import attention as _attention
 from nt_ndk._src.layers import random_weights as _random_weights
 from nt_ndk._src.layers import two_time as _two_time
@@ -168,9 +170,20 @@ _WEIGHTS_DOC = """
     b_prior_std:
       positive number, standard deviation of the biases under the prior.
 
+    trainable:
+      whether the layer learns. `False` freezes it as `init_fn` draws it: the
+      prior of its parameters plays no role, and they have no gradient.
+
   Raises:
-    ValueError: if a standard deviation is not a positive finite number, or is
-      given with `parameterization="standard"`.
+    ValueError: if a standard deviation is not a positive finite number.
+
+  With `parameterization="standard"` parameters contain their multipliers, and
+  have standard deviations `W_std * W_init_std / sqrt(width)`, later `W_std *
+  W_prior_std / sqrt(width)`: kernels are those of
+  `Dense(out_dim, sqrt(width), 1., W_init_std=W_std * W_init_std / sqrt(width),
+  W_prior_std=W_std * W_prior_std / sqrt(width), b_init_std=b_std * b_init_std,
+  b_prior_std=b_std * b_prior_std)`, and depend on the widths that are given.
+  NDKs grow with them, and the times of learning and of diffusion fall.
 
   The other arguments, and what is returned, are those of Neural Tangents:
 
@@ -184,6 +197,12 @@ def _document(layer_fn: Callable[_P, _Layer],
   summary, rest = (stock.__doc__ or '\n').split('\n', 1)
   layer_fn.__doc__ = summary + doc + rest
   return layer_fn
+
+
+def _width(parameterization: str, width: Callable[[tuple[int, ...]], float]
+           ) -> Optional[Callable[[tuple[int, ...]], float]]:
+  """The width that counts, which is none in `"ntk"` parameterization."""
+  return width if parameterization.lower() == 'standard' else None
 
 
 @_two_time.weighted
@@ -200,13 +219,15 @@ def Dense(
     W_init_std: float = 1.,
     W_prior_std: float = 1.,
     b_init_std: float = 1.,
-    b_prior_std: float = 1.) -> _Layer:
+    b_prior_std: float = 1.,
+    trainable: bool = True) -> _Layer:
   stock = functools.partial(
       _nt.Dense, out_dim, batch_axis=batch_axis, channel_axis=channel_axis,
       parameterization=parameterization, s=s)
   return _random_weights.random_weights(
       stock, W_std, b_std, _WeightProcess(W_init_std, W_prior_std),
-      _WeightProcess(b_init_std, b_prior_std), parameterization)
+      _WeightProcess(b_init_std, b_prior_std),
+      _width(parameterization, lambda shape: shape[0] / s[0]), trainable)
 
 
 def _convolution(stock: Callable[..., _Layer]) -> Callable[..., _Layer]:
@@ -226,14 +247,24 @@ def _convolution(stock: Callable[..., _Layer]) -> Callable[..., _Layer]:
       W_init_std: float = 1.,
       W_prior_std: float = 1.,
       b_init_std: float = 1.,
-      b_prior_std: float = 1.) -> _Layer:
+      b_prior_std: float = 1.,
+      trainable: bool = True) -> _Layer:
     layer_fn = functools.partial(
         stock, out_chan, filter_shape, strides, padding,
         dimension_numbers=dimension_numbers, parameterization=parameterization,
         s=s)
+
+    def width(shape: tuple[int, ...]) -> float:
+      inputs, outputs = (-2, -1) if dimension_numbers is None else map(
+          dimension_numbers[1].index, 'IO')
+      # Without shared weights all inputs of an output are on one axis.
+      return (shape[inputs] if stock is _nt.ConvLocal else
+              math.prod(shape) / shape[outputs]) / s[0]
+
     return _random_weights.random_weights(
         layer_fn, W_std, b_std, _WeightProcess(W_init_std, W_prior_std),
-        _WeightProcess(b_init_std, b_prior_std), parameterization)
+        _WeightProcess(b_init_std, b_prior_std),
+        _width(parameterization, width), trainable)
 
   convolution.__name__ = convolution.__qualname__ = stock.__name__
   return _two_time.weighted(_document(convolution))
@@ -272,6 +303,10 @@ _ATTENTION_DOC = """
 
     b_init_std, b_prior_std:
       the same for biases.
+
+    trainable:
+      whether the layer learns. `False` freezes all that it has as `init_fn`
+      draws it: the prior plays no role, and there is no gradient.
 
   Raises:
     ValueError: if a standard deviation is not a positive finite number, or is
@@ -316,7 +351,8 @@ def GlobalSelfAttention(
     W_pos_emb_init_std: float = 1.,
     W_pos_emb_prior_std: float = 1.,
     b_init_std: float = 1.,
-    b_prior_std: float = 1.) -> _Layer:
+    b_prior_std: float = 1.,
+    trainable: bool = True) -> _Layer:
   stock = _nt.GlobalSelfAttention(
       n_chan_out, n_chan_key, n_chan_val, n_heads, linear_scaling, W_key_std,
       W_value_std, W_query_std, W_out_std, b_std, attention_mechanism,
@@ -341,19 +377,27 @@ def GlobalSelfAttention(
                                   decay_fn=pos_emb_decay_fn),
       n_chan_pos_emb=n_chan_pos_emb,
       W_pos_emb_std=W_pos_emb_std,
-      val_pos_emb=val_pos_emb)
+      val_pos_emb=val_pos_emb,
+      trainable=trainable)
 
 
-def prior_std(init_fn: _InitFn) -> Any:
+def prior_std(init_fn: _InitFn,
+              input_shape: Optional[_PyTree] = None) -> Any:
   """The prior standard deviation of every parameter of a network.
 
   Args:
     init_fn: of a layer or network made by :mod:`nt_ndk.stax`.
+    input_shape: as `init_fn` takes it; only for networks with layers of
+      `parameterization="standard"`, where it depends on the width.
 
   Returns:
     A tree of the same structure as the parameters that `init_fn` returns. Each
     array of parameters has one number, its standard deviation under the prior
-    (before the multiplier `W_std` or `b_std`).
+    (before the multiplier `W_std` or `b_std`), or 0 if it is frozen, in a layer
+    with `trainable=False`.
+
+  Raises:
+    ValueError: if `input_shape` is needed.
 
   Example:
     >>> from nt_ndk import stax
@@ -363,4 +407,11 @@ def prior_std(init_fn: _InitFn) -> Any:
     >>> stax.prior_std(init_fn)
     [(0.9, None), ()]
   """
-  return getattr(init_fn, 'prior_std', ())
+  stds = getattr(init_fn, 'prior_std', ())
+  if not any(map(callable, _jax.tree_util.tree_leaves(stds))):
+    return stds
+  if input_shape is None:
+    raise ValueError('The prior of layers with `parameterization="standard"` '
+                     'depends on their width: pass `input_shape`.')
+  return _random_weights.prior_of_arrays(stds, _jax.eval_shape(
+      lambda: init_fn(_jax.random.PRNGKey(0), input_shape)[1]))

@@ -16,11 +16,12 @@ TwoTime = collections.namedtuple('TwoTime', ['nngp', 'ndk', 'cov1', 'cov2'])
 
 
 def dense(W_std=1., b_std=None, W_init_std=1., W_prior_std=1.,
-          b_init_std=1., b_prior_std=1.):
+          b_init_std=1., b_prior_std=1., trainable=True):
   """A dense layer of a network description, in the keywords of `stax.Dense`."""
-  return dict(W_std=W_std, b_std=b_std,
-              W_init_std=W_init_std, W_prior_std=W_prior_std,
-              b_init_std=b_init_std, b_prior_std=b_prior_std)
+  out = dict(W_std=W_std, b_std=b_std,
+             W_init_std=W_init_std, W_prior_std=W_prior_std,
+             b_init_std=b_init_std, b_prior_std=b_prior_std)
+  return out if trainable else dict(out, trainable=False)
 
 
 def m(tau1, tau2, s0, s):
@@ -104,6 +105,10 @@ def two_time_kernels(x1, x2, tau1, tau2, layers, readout_time=None,
     else:
       t1, t2 = clocks[:2]
       active = 1.
+
+    if not layer.get('trainable', True):
+      # Weights stay what they were at time 0, and do not respond.
+      t1 = t2 = active = 0.
 
     scale = layer['W_std']**2
     s0, s = layer['W_init_std'], layer['W_prior_std']

@@ -16,6 +16,7 @@ from nt_ndk import stax
 FIRST = dict(W_init_std=1.6, W_prior_std=.8, b_init_std=.6, b_prior_std=1.3)
 SECOND = dict(W_init_std=.7, W_prior_std=1.2, b_init_std=1.4, b_prior_std=.5)
 LAST = dict(W_init_std=1.3, W_prior_std=.9)
+FIXED = dict(FIRST, trainable=False)
 TIMES = (.25, .1)
 
 
@@ -47,10 +48,10 @@ def elementwise(layer):
       readout(outputs)), (6,))
 
 
-def convolutional(*layers):
+def convolutional(*layers, stds=None):
   """Of functions of the width."""
   return lambda width, outputs: (stax.serial(
-      conv(width), stax.Relu(), *(layer(width) for layer in layers),
+      conv(width, stds=stds), stax.Relu(), *(layer(width) for layer in layers),
       readout(outputs)), (4, 4, 3))
 
 
@@ -74,6 +75,30 @@ def attention(**kwargs):
         conv(8 * width, filter_shape=(1, 1)), stax.Relu(), layer, stax.Relu(),
         stax.GlobalAvgPool(), readout(outputs)), (2, 2, 3)
   return make
+
+
+def residual(*layers):
+  return stax.serial(
+      stax.FanOut(2), stax.parallel(stax.Identity(), stax.serial(*layers)),
+      stax.FanInSum())
+
+
+def transformer(width, outputs):
+  """Attention and a feed-forward network, each after `LayerNorm`.
+
+  Wide, since attention is cubic in the kernel of its inputs.
+  """
+  width, heads = 4 * width, 2
+  stds = dict(W_key_init_std=1.3, W_key_prior_std=.8, W_value_init_std=.7,
+              W_value_prior_std=1.2, W_out_init_std=1.4, W_out_prior_std=.9)
+  return stax.serial(
+      dense(width),
+      residual(stax.LayerNorm(), stax.GlobalSelfAttention(
+          width, n_chan_key=2 * width, n_chan_val=width // heads, n_heads=heads,
+          pos_emb_type='SUM', W_pos_emb_std=.5, **stds)),
+      residual(stax.LayerNorm(), dense(width, stds=SECOND), stax.Relu(),
+               dense(width)),
+      stax.LayerNorm(), stax.GlobalAvgPool(), readout(outputs)), (5, 3)
 
 
 def branches(fan_in):
@@ -207,6 +232,24 @@ NETWORKS = dict(
         linear_scaling=False, attention_mechanism='IDENTITY',
         pos_emb_type='SUM'),
     attention_masked=attention(),
+    # Frozen: random features, embeddings, what is in between, readouts.
+    frozen_features=lambda width, outputs: (stax.serial(
+        dense(width, stds=FIXED), stax.Relu(),
+        dense(width, stds=dict(SECOND, trainable=False)), stax.Erf(),
+        readout(outputs)), (6,)),
+    frozen_embedding=convolutional(
+        lambda w: stax.GlobalAvgPool(),
+        lambda w: dense(w, stds=SECOND), lambda w: stax.Relu(), stds=FIXED),
+    frozen_middle=convolutional(
+        lambda w: stax.ConvLocal(w, (2, 2), W_std=1.2, b_std=.3, **FIXED),
+        lambda w: stax.Relu(),
+        lambda w: stax.ConvTranspose(w, (2, 2), W_std=1.2, b_std=.3, **FIXED),
+        lambda w: stax.Relu(), lambda w: stax.GlobalAvgPool()),
+    frozen_readout=lambda width, outputs: (stax.serial(
+        dense(width), stax.Relu(), stax.Dense(
+            outputs, 1.1, .3, **dict(SECOND, trainable=False))), (6,)),
+    frozen_attention=attention(trainable=False, pos_emb_type='SUM'),
+    transformer=transformer,
 )
 
 ELEMENTWISE = dict(

@@ -23,6 +23,8 @@ import pytest
 from scipy import stats
 
 from nt_ndk import langevin
+from nt_ndk import linen as nt_linen
+from nt_ndk import nnx as nt_nnx
 from nt_ndk import predict
 from nt_ndk import stax
 from nt_ndk._src.base import checkpoint as checkpoint_lib
@@ -169,6 +171,80 @@ class LangevinTest(parameterized.TestCase):
   @pytest.mark.slow
   def test_every_library_more(self, library):
     self.check_every_library(library)
+
+  def check_frozen_layer(self, library, **kwargs):
+    # Linear regression on one feature of a random size, which stays.
+    s0 = .6
+    first, last = (dict(W_std=W_STD, W_init_std=s0, W_prior_std=.1,
+                        trainable=False), dict(W_init_std=1.2, W_prior_std=S))
+    apply_fn = prior_std = None
+    if library == 'nnx':
+      init_fn = lambda rngs: nnx.Sequential(
+          nt_nnx.Dense(1, 1, **first, rngs=rngs),
+          nt_nnx.Dense(1, 1, **last, rngs=rngs))
+    elif library == 'linen':
+      module = nn.Sequential([nt_linen.Dense(1, **first),
+                              nt_linen.Dense(1, **last)])
+      init_fn, apply_fn = module.init, module.apply
+    else:
+      if library == 'tree':  # Which layer it is a tree of numbers may say.
+        first['trainable'], prior_std = True, [(0., None), (S, None)]
+      init_fn, apply_fn, _ = stax.serial(stax.Dense(1, **first),
+                                         stax.Dense(1, **last))
+    t, temperature = jnp.array([0., .6, 5.]), .3
+    ensemble = langevin.markov_proximal_ensemble(
+        init_fn, apply_fn, X, Y, temperature, step_size=.05,
+        prior_std=prior_std, **kwargs)(random.PRNGKey(3), 4000, t)
+    feature = s0 * np.linspace(-6., 6., 2001)
+    weight = stats.norm.pdf(feature, scale=s0)
+    weight /= np.sum(weight)
+    gram = (W_STD * feature * X[0, 0])**2
+    rate = gram + temperature / S**2
+    decay = np.exp(-rate * t[:, None])
+    mean = gram * Y[0, 0] / rate * (1 - decay)
+    end = temperature * gram / rate
+    variance = end + (1.2**2 * gram - end) * decay**2 + mean**2
+    mean = np.sum(weight * mean, -1)
+    variance = np.sum(weight * variance, -1) - mean**2
+    for z in z_scores(ensemble, mean[:, None, None], variance[:, None, None]):
+      np.testing.assert_array_less(np.abs(z), 4.)
+
+  @parameterized.parameters('linen', 'nnx')
+  def test_frozen_layer(self, library):
+    self.check_frozen_layer(library)
+
+  @parameterized.parameters('stax', 'tree')
+  @pytest.mark.slow
+  def test_frozen_layer_more(self, library):
+    self.check_frozen_layer(library)
+
+  @pytest.mark.slow
+  def test_frozen_layer_and_antithetic_networks(self):
+    # Pairs have readouts of both signs, whether these learn or not.
+    y, t = jnp.array([[1.], [.3]]), jnp.array([.3, 1.])
+    x = jnp.array([[1., .5], [-.3, 1.]])
+    for learns in ((True, False), (False, True)):
+      init_fn, apply_fn, _ = stax.serial(
+          stax.Dense(4, trainable=learns[0]), stax.Erf(),
+          stax.Dense(1, trainable=learns[1]))
+      one, two = (langevin.markov_proximal_ensemble(
+          init_fn, apply_fn, x, y, .2, loss='sum', antithetic=antithetic)(
+              random.PRNGKey(0), 2000, t) for antithetic in (False, True))
+      z = (one.mean - two.mean) / np.hypot(one.mean_error, two.mean_error)
+      np.testing.assert_array_less(np.abs(z), 4.)
+      np.testing.assert_array_less(two.mean_error, .7 * one.mean_error)
+
+  @pytest.mark.slow
+  def test_frozen_layer_of_the_proximal_chain(self):
+    init_fn, apply_fn, _ = stax.serial(
+        stax.Dense(1, W_init_std=.6, trainable=False),
+        stax.Dense(1, W_init_std=1.2, W_prior_std=S))
+    run = lambda **kwargs: langevin.markov_proximal_ensemble(
+        init_fn, apply_fn, X, Y, .3, step_size=.02, **kwargs)(
+            random.PRNGKey(3), 4000, jnp.array([.6, 2.]))
+    one, two = run(), run(proximal=True)
+    z = (one.mean - two.mean) / np.hypot(one.mean_error, two.mean_error)
+    np.testing.assert_array_less(np.abs(z), 4.)
 
   def check_frozen_readout(self, hidden_learning):
     # The hidden weights of a linear network forget at the rate of their prior.
@@ -486,6 +562,11 @@ class RefusalsTest(parameterized.TestCase):
   def test_wrong_arguments(self, **kwargs):
     with self.assertRaisesRegex(ValueError, next(iter(kwargs)).split('=')[0]):
       one_weight(**kwargs)
+
+  def test_nothing_learns(self):
+    init_fn, apply_fn, _ = stax.Dense(1, trainable=False)
+    with self.assertRaisesRegex(ValueError, 'trainable'):
+      langevin.markov_proximal_ensemble(init_fn, apply_fn, X, Y, .3)
 
   def test_large_steps(self):
     with self.assertRaisesRegex(ValueError, '`step_size` must be at most 0.3'):

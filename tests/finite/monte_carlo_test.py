@@ -36,7 +36,8 @@ QUICK = (
     'dense', 'conv', 'conv_local', 'conv_transpose', 'layer_norm', 'fan_in_sum',
     'fan_in_prod', 'aggregate', 'index', 'image_resize', 'repeat', 'transposed',
     'masked', 'attention_softmax', 'attention_identity', 'attention_root',
-    'attention_masked', 'hermite', 'relu', 'erf', 'exp_normalized')
+    'attention_masked', 'frozen_readout', 'hermite', 'relu', 'erf',
+    'exp_normalized')
 
 
 def setUpModule():
@@ -86,6 +87,31 @@ class EveryLayerTest(parameterized.TestCase):
               if name[0].isupper() and inspect.isfunction(value)]
     self.assertIn('Dense', layers)
     self.assertEmpty([n for n in layers if f'stax.{n}' not in source])
+
+
+class StandardTest(absltest.TestCase):
+
+  @pytest.mark.slow
+  def test_two_times(self):
+    # Relaxation times are those of the widths.
+    stds = dict(W_init_std=1.4, W_prior_std=.8, b_init_std=.7, b_prior_std=1.2,
+                parameterization='standard')
+    init_fn, apply_fn, kernel_fn = stax.serial(
+        stax.Dense(64, 1.2, .3, **stds), stax.Relu(),
+        stax.Dense(32, 1.1, .2, **stds))
+    x1, x2 = zoo.inputs((40,))
+    times = 6e-3, 2e-3
+    estimates = monte_carlo.two_time_kernel_fn(
+        init_fn, apply_fn, random.PRNGKey(0), 200, vmap_axes=0)(
+            x1, x2, diffusion_time=times)
+    want = kernel_fn(x1, x2, ('nngp', 'ndk'), diffusion_time=times)
+    for get, (mean, error) in estimates._asdict().items():
+      np.testing.assert_array_less(np.abs(mean - getattr(want, get)), 3 * error)
+      self.assertLess(np.max(error / mean), .04)
+    # Relaxation has begun, and shows.
+    start = kernel_fn(x1, x2, ('nngp', 'ndk'), diffusion_time=(0., 0.))
+    for one, other in zip(want, start):
+      self.assertGreater(np.min(np.abs(one / other - 1)), .2)
 
 
 class FreePathsTest(parameterized.TestCase):

@@ -242,6 +242,161 @@ class TwoTimeKernelTest(parameterized.TestCase):
     np.testing.assert_allclose(got.ndk, ndk, rtol=1e-12)
 
 
+class FrozenTest(parameterized.TestCase):
+  """Layers with `trainable=False`."""
+
+  LAYERS = dict(
+      first=[dense(1.4, .3, 1.5, .7, .8, 1.3, trainable=False), ERF,
+             dense(1.1, .2, 1.3, .6)],
+      last=[dense(1.4, .3, 1.5, .7, .8, 1.3), RELU,
+            dense(1.1, .2, 1.3, .6, trainable=False)],
+      middle=[dense(1.4, W_init_std=.7, W_prior_std=1.3), RELU,
+              dense(1.4, .2, 1.4, .8, .5, .9, trainable=False), RELU,
+              dense(1.1, .4, 1.2, .6)])
+
+  @parameterized.product(name=['first', 'last', 'middle'],
+                         times=[(.1, 2.), (5., 5.)])
+  def test_reference(self, name, times):
+    x1, x2 = vectors()
+    got = compiled(network(self.LAYERS[name])[2], ('nngp', 'ndk', 'ntk'),
+                   diffusion_time=times)(x1, x2)
+    want = reference.two_time_kernels(x1, x2, *times, self.LAYERS[name])
+    np.testing.assert_allclose(got.nngp, want.nngp, rtol=1e-12)
+    np.testing.assert_allclose(got.ndk, want.ndk, rtol=1e-12, atol=1e-12)
+    want = reference.two_time_kernels(x1, x2, 0., 0., self.LAYERS[name])
+    np.testing.assert_allclose(got.ntk, want.ndk, rtol=1e-9)
+
+  @parameterized.parameters(*nt.NtkImplementation)
+  @pytest.mark.slow
+  def test_gradients_of_finite_networks_are_stopped(self, implementation):
+    # The NTK of their parameters is that of the layers that learn.
+    x1, x2 = vectors()
+    x1 = x1.at[1].set(100.)
+    init_fn, apply_fn, _ = network(self.LAYERS['middle'])
+    _, params = init_fn(random.PRNGKey(0), x1.shape)
+
+    def learns(moving, x):
+      return stax.unmask_fn(apply_fn)(
+          params[:2] + [tuple(params[2])] + params[3:4] + [moving], x,
+          mask_constant=100.)
+
+    kernel_fn = lambda f: nt.empirical_ntk_fn(
+        f, implementation=implementation)
+    everything = kernel_fn(lambda p, x: stax.unmask_fn(apply_fn)(
+        p, x, mask_constant=100.))(x1, x2, params)
+    readout = kernel_fn(learns)(x1, x2, params[4])
+    first = kernel_fn(lambda p, x: stax.unmask_fn(apply_fn)(
+        [p] + params[1:], x, mask_constant=100.))(x1, x2, params[0])
+    np.testing.assert_allclose(everything, readout + first, rtol=1e-10)
+    self.assertGreater(np.min(np.abs(readout[0])), 0.)
+
+  def test_without_a_time(self):
+    # The NTK of layers that learn, though weights are of unit size.
+    x1, x2 = vectors()
+    make = lambda trainable: stax.serial(
+        stax.Dense(4, 1.3, .4, trainable=trainable), stax.Relu(),
+        stax.Dense(1))[2](x1, x2, ('nngp', 'ntk'))
+    hidden = nt_stax.serial(nt_stax.Dense(4, 1.3, .4), nt_stax.Relu())[2](
+        x1, x2, 'nngp')
+    np.testing.assert_allclose(make(False).ntk, hidden, rtol=1e-10)
+    np.testing.assert_allclose(make(False).nngp, make(True).nngp, rtol=1e-10)
+    self.assertGreater(np.abs(make(True).ntk - hidden).max(), .1)
+
+  def test_prior(self):
+    init_fn, _, _ = stax.serial(
+        stax.Dense(4, b_std=.1, W_prior_std=.5, trainable=False), stax.Relu(),
+        stax.Dense(1, W_prior_std=.7))
+    self.assertEqual(stax.prior_std(init_fn), [(0., 0.), (), (.7, None)])
+
+  @parameterized.parameters(True, False)
+  def test_attention(self, linear):
+    # A network all of whose layers are frozen is the same at all times.
+    kind = dict(trainable=False, W_key_init_std=1.3, W_value_prior_std=.7)
+    if not linear:
+      kind.update(linear_scaling=False, attention_mechanism='IDENTITY')
+    conv = lambda: stax.Conv(4, (1, 1), trainable=False)
+    kernel_fn = stax.serial(
+        conv(), stax.Relu(), stax.GlobalSelfAttention(4, 4, 4, 2, **kind),
+        conv(), stax.GlobalAvgPool())[2]
+    x1, x2 = images()
+    start, late = (compiled(kernel_fn, ('nngp', 'ndk'), diffusion_time=times)(
+        x1, x2) for times in ((0., 0.), (3., .7)))
+    np.testing.assert_array_equal(late.nngp, start.nngp)
+    np.testing.assert_array_equal(late.ndk, 0.)
+    self.assertGreater(np.abs(start.nngp).min(), 0.)
+
+
+class StandardTest(parameterized.TestCase):
+  """`parameterization="standard"`."""
+
+  STDS = dict(W_init_std=1.4, W_prior_std=.8, b_init_std=.7, b_prior_std=1.2)
+
+  def network(self, lib, **stds):
+    standard = dict(parameterization='standard', **stds)
+    return lib.serial(
+        lib.Conv(8, (3, 2), None, 'SAME', 1.3, .4, s=(1, 2), **standard),
+        lib.Relu(),
+        lib.ConvLocal(6, (2, 2), None, 'VALID', 1.2, .3, s=(2, 3), **standard),
+        lib.Relu(),
+        lib.ConvTranspose(5, (2, 2), None, 'SAME', s=(3, 1), **standard),
+        lib.Erf(), lib.Flatten(), lib.Dense(4, .9, .2, **standard), lib.Relu(),
+        lib.Dense(1, 1.1, .3, **standard))
+
+  def test_initial_network(self):
+    x1, x2 = images()
+    want = compiled(self.network(nt_stax)[2], ('nngp', 'ntk'))(x1, x2)
+    got = compiled(self.network(stax)[2], ('nngp', 'ndk'),
+                   diffusion_time=(0., 0.))(x1, x2)
+    np.testing.assert_allclose(got.nngp, want.nngp, rtol=1e-12)
+    np.testing.assert_allclose(got.ndk, want.ntk, rtol=1e-12)
+
+  def test_same_network_in_ntk_parameterization(self):
+    # As documented: multipliers and widths move into standard deviations.
+    def layer(fan_in, make, W_std, b_std):
+      root = fan_in**.5
+      return make(W_std=root, b_std=1., W_init_std=1.4 * W_std / root,
+                  W_prior_std=.8 * W_std / root, b_init_std=.7 * b_std,
+                  b_prior_std=1.2 * b_std)
+
+    def standard(make, W_std, b_std):
+      return make(W_std=W_std, b_std=b_std, parameterization='standard',
+                  **self.STDS)
+
+    first = functools.partial(stax.Conv, 8, (3, 2), None, 'SAME')
+    last = functools.partial(stax.Dense, 1)
+    args = (first, 1.3, .4), (last, 1.1, .3)
+    one = stax.serial(layer(3 * 2 * 2, *args[0]), stax.Relu(),
+                      stax.GlobalAvgPool(), layer(8, *args[1]))
+    two = stax.serial(standard(*args[0]), stax.Relu(), stax.GlobalAvgPool(),
+                      standard(*args[1]))
+    x1, x2 = images()
+    got, want = (compiled(kernel_fn, ('nngp', 'ndk'), diffusion_time=(
+        .03, .01))(x1, x2) for _, _, kernel_fn in (two, one))
+    np.testing.assert_allclose(got.nngp, want.nngp, rtol=1e-12)
+    np.testing.assert_allclose(got.ndk, want.ndk, rtol=1e-12)
+    self.assertGreater(np.abs(got.ndk).min(), .1)
+    # Same parameters, same outputs.
+    _, params = two[0](random.PRNGKey(0), x1.shape)
+    np.testing.assert_allclose(two[1](params, x1), one[1](params, x1),
+                               rtol=1e-12)
+    np.testing.assert_allclose(
+        tree_util.tree_leaves(stax.prior_std(two[0], x1.shape)),
+        tree_util.tree_leaves(stax.prior_std(one[0])), rtol=1e-12)
+
+  def test_parameters(self):
+    # Standard deviations at initialisation, and those of the prior beside them.
+    init_fn, _, _ = self.network(stax, **self.STDS)
+    shape = (1, 6, 5, 40)
+    layers = zip(stax.prior_std(init_fn, shape),
+                 init_fn(random.PRNGKey(0), shape)[1])
+    for stds, params in ((s, p) for s, p in layers if p):
+      (W, b), ratios = params, (1.4 / .8, .7 / 1.2)
+      for std, p, ratio in zip(stds, (W, b), ratios):
+        if p is not None:
+          size = np.sqrt(np.mean(p**2)) / std / ratio
+          self.assertLess(abs(size - 1.), 5 / (2 * p.size)**.5)
+
+
 class PhysicsTest(parameterized.TestCase):
 
   def assert_fluctuation_dissipation(self, kernel_fn, x1, x2, t, s):
@@ -370,6 +525,44 @@ class TransformationsTest(parameterized.TestCase):
     for jacobian in (jax.jacfwd, jax.jacrev):
       np.testing.assert_allclose(
           jax.jit(jacobian(ndk))(.5, .2), slope, rtol=1e-6, atol=1e-8)
+
+  @parameterized.parameters(['ndk'])
+  def test_derivatives_in_standard_deviations(self, get):
+    self.check_derivatives_in_standard_deviations(get)
+
+  @parameterized.parameters('nngp', 'ntk')
+  @pytest.mark.slow
+  def test_derivatives_in_standard_deviations_more(self, get):
+    self.check_derivatives_in_standard_deviations(get)
+
+  def check_derivatives_in_standard_deviations(self, get):
+    # Networks that are made inside of what JAX traces, against differences.
+    x1, x2 = images(2, 2, 2)
+
+    def kernel(stds):
+      w, v, b, c = stds
+      stds = dict(W_init_std=w, W_prior_std=v, b_init_std=b, b_prior_std=c)
+      return stax.serial(
+          stax.Conv(4, (2, 1), None, 'SAME', w, b, **stds), stax.Relu(),
+          stax.GlobalSelfAttention(
+              4, 4, 4, 2, b_std=.2, W_key_init_std=w, W_value_prior_std=v,
+              W_out_init_std=b, b_prior_std=c), stax.GlobalAvgPool(),
+          stax.Dense(1, parameterization='standard', **stds),
+          stax.Dense(1, trainable=False, **stds), stax.Erf(),
+          stax.Dense(1, 1.1, .3, **stds))[2](x1, x2, get,
+                                             diffusion_time=(.5, .2))
+
+    stds, h = jnp.array([1.4, .8, .6, 1.2]), 1e-5
+    some = jax.jit(jax.vmap(kernel))(stds + h * np.concatenate(
+        [np.zeros((1, 4)), np.eye(4), -np.eye(4)]))
+    np.testing.assert_allclose(some[0], kernel(stds), rtol=1e-12)
+    want = np.moveaxis(some[1:5] - some[5:], 0, -1) / (2 * h)
+    for jacobian in (jax.jacfwd, jax.jacrev):
+      got = jax.jit(jacobian(kernel))(stds)
+      np.testing.assert_allclose(got, want, atol=1e-7 * np.abs(want).max())
+    # Wrong values are not known in time for an error.
+    for wrong in (0., -1., np.inf):
+      self.assertTrue(np.all(np.isnan(jax.jit(kernel)(stds.at[1].set(wrong)))))
 
   def test_batch_does_not_recompile_for_new_times(self):
     traces = []
@@ -819,12 +1012,10 @@ class RefusalsTest(parameterized.TestCase):
       with self.assertRaisesRegex((ValueError, TypeError), name):
         layer(b_std=1., **{name: value})
 
-  def test_standard_parameterization_at_two_times(self):
-    for layer in (stax.Dense(4, parameterization='standard'),
-                  stax.Conv(4, (2, 2), parameterization='standard')):
-      kernel_fn = stax.serial(layer, stax.Flatten())[2]
-      with self.assertRaisesRegex((ValueError, TypeError), 'parameterization'):
-        kernel_fn(*images(), 'ndk', diffusion_time=(.1, .2))
+  def test_prior_of_an_unknown_width(self):
+    init_fn, _, _ = stax.serial(stax.Dense(4, parameterization='standard'))
+    with self.assertRaisesRegex(ValueError, 'input_shape'):
+      stax.prior_std(init_fn)
 
 
 if __name__ == '__main__':

@@ -114,7 +114,8 @@ def two_time_kernel_fn(
 
     prior_std:
       :math:`s`, standard deviation under the prior: a number, or a tree with a
-      number for each array of parameters. See :func:`nt_ndk.stax.prior_std`.
+      number for each array of parameters, 0 if it is frozen. See
+      :func:`nt_ndk.stax.prior_std`.
 
     trace_axes:
       axes of outputs over which kernels are averaged, see

@@ -23,7 +23,7 @@ class Parameter(NamedTuple):
   Attributes:
     shape: of it.
     init_std: its standard deviation at initialisation.
-    prior_std: that under the prior.
+    prior_std: that under the prior; 0 if it is frozen.
     dtype: of it, or `None`.
   """
   shape: tuple[int, ...]
@@ -32,7 +32,6 @@ class Parameter(NamedTuple):
   dtype: Any
 
   def draw(self, key):
-    random_weights.check_stds(init_std=self.init_std, prior_std=self.prior_std)
     return self.init_std * random.normal(key, self.shape, self.canonical_dtype)
 
   @property
@@ -43,16 +42,22 @@ class Parameter(NamedTuple):
 
 def parameters(shape: tuple[int, ...], layer: Any) -> dict[str, Parameter]:
   """Those of a layer with weights of a shape, the last axis its outputs."""
-  out = dict(kernel=Parameter(shape, layer.W_init_std, layer.W_prior_std,
+  random_weights.check_stds(
+      W_init_std=layer.W_init_std, W_prior_std=layer.W_prior_std,
+      b_init_std=layer.b_init_std, b_prior_std=layer.b_prior_std)
+  prior = lambda std: std if layer.trainable else 0.
+  out = dict(kernel=Parameter(shape, layer.W_init_std, prior(layer.W_prior_std),
                               layer.param_dtype))
   if layer.b_std is not None:
-    out['bias'] = Parameter(shape[-1:], layer.b_init_std, layer.b_prior_std,
-                            layer.param_dtype)
+    out['bias'] = Parameter(shape[-1:], layer.b_init_std,
+                            prior(layer.b_prior_std), layer.param_dtype)
   return out
 
 
 def affine(linear, kernel, bias, layer):
   """`linear(kernel)` and biases, with their multipliers."""
+  if not layer.trainable:
+    kernel, bias = jax.lax.stop_gradient((kernel, bias))
   out = layer.W_std / np.sqrt(np.prod(kernel.shape[:-1])) * linear(kernel)
   return out if bias is None else out + layer.b_std * bias
 

@@ -4,6 +4,7 @@
 
 import collections
 import functools
+import operator
 from typing import Any, cast, NamedTuple, Optional, Protocol, Union
 
 import jax
@@ -132,6 +133,9 @@ class _Network:
     self._proximal, self._batch_size = proximal, batch_size
     params, rest = jax.jit(self._init)(random.PRNGKey(0), x)
     self._prior = networks.prior(init_fn, prior_std, params, rest)
+    if not any(s > 0 for s in jax.tree_util.tree_leaves(self._prior)):
+      raise ValueError('All parameters of the network are frozen: let a layer '
+                       'learn, with `trainable=True`.')
     self._readout = readout
     if readout is None:
       self._readout = getattr(networks.bare(init_fn), 'readout', None)
@@ -153,9 +157,7 @@ class _Network:
         (0, 0, 0, 0, None, None))) for free in (False, True)}
     self.curvature = jax.jit(self._curvature)
 
-  def _moving(self, frozen: bool) -> PyTree:
-    if not frozen:
-      return jax.tree_util.tree_map(lambda _: True, self._prior)
+  def _hidden(self) -> PyTree:
     structures: list[Any] = [jax.tree_util.tree_structure(t)
                              for t in (self._prior, self._readout)]
     if structures[0] != structures[1]:
@@ -166,6 +168,12 @@ class _Network:
           'layer of weights know their own.')
     return jax.tree_util.tree_map(lambda r: not r, self._readout)
 
+  def _moving(self, frozen: bool) -> PyTree:
+    trainable = jax.tree_util.tree_map(lambda s: s > 0, self._prior)
+    if not frozen:
+      return trainable
+    return jax.tree_util.tree_map(operator.and_, trainable, self._hidden())
+
   def _on_rows(self, rest):
     return lambda params, rows: self._apply(
         params, rest, jax.tree_util.tree_map(lambda a: a[rows], self._x))
@@ -174,7 +182,7 @@ class _Network:
     """Refuses networks whose outputs do not change sign with the readout."""
     params, rest = self._init(random.PRNGKey(0), self._x)
     opposite = jax.tree_util.tree_map(
-        lambda hidden, p: p if hidden else -p, self._moving(True), params)
+        lambda hidden, p: p if hidden else -p, self._hidden(), params)
     one, two = (self._apply(p, rest, self._x) for p in (params, opposite))
     tol = 100 * float(jnp.finfo(one.dtype).eps * jnp.max(jnp.abs(one)))
     if not np.allclose(one, -two, rtol=0., atol=tol):
@@ -197,12 +205,15 @@ class _Network:
   def _curvature(self):
     """The largest of some networks, at initialisation and under the prior."""
     late = 50 * max(s**2 for s in jax.tree_util.tree_leaves(self._prior))
+    moving = self._moving(False)
 
     def of_one(key):
       draw_key, move_key = random.split(key)
       params, rest = self._init(draw_key, self._x)
+      f = self._on_rows(rest)
       at = lambda p: proximal_lib.largest_curvature(
-          self._on_rows(rest), self._y, p, key)
+          lambda p, rows: f(proximal_lib.where(
+              moving, p, jax.lax.stop_gradient(p)), rows), self._y, p, key)
       return jnp.maximum(at(params), at(
           networks.diffuse(params, self._prior, move_key, late)))
 
@@ -305,7 +316,8 @@ def markov_proximal_ensemble(
 
     prior_std:
       :math:`s`: a number, or a tree with a number for each array of
-      parameters. `None` reads those of a network of :mod:`nt_ndk.stax`.
+      parameters, 0 for those that are frozen: they neither learn nor decay, and
+      have no noise. `None` reads those of a network of :mod:`nt_ndk.stax`.
 
     step_size:
       largest step, in the units of time. `None` is a quarter of the inverse of

@@ -22,6 +22,7 @@ class _Weighted(nn.Module, kw_only=True):
   W_prior_std: float = 1.
   b_init_std: float = 1.
   b_prior_std: float = 1.
+  trainable: bool = True
   param_dtype: Any = None
 
   def _affine(self, linear: Callable[[jax.Array], jax.Array],
@@ -54,6 +55,8 @@ class Dense(_Weighted):
       prior.
     b_init_std: positive number, the same of biases.
     b_prior_std: positive number, the same of biases.
+    trainable: whether the layer learns. `False` freezes it as it is drawn: its
+      parameters have no gradient, and `"prior_std"` 0.
     param_dtype: of parameters; `None` is the widest that JAX has enabled.
 
   Raises:

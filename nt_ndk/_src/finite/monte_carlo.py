@@ -60,7 +60,8 @@ def two_time_kernel_fn(
 
   Use it for networks without a closed form, or to check one. With the standard
   parameterisation parameters have a standard deviation, and so a relaxation
-  time :math:`s_i^2`, that depends on the width; give `prior_std` accordingly.
+  time :math:`s_i^2`, that depends on the width. Networks of
+  :mod:`nt_ndk.stax` know it; for others give `prior_std` accordingly.
 
   Args:
     init_fn:
@@ -79,9 +80,9 @@ def two_time_kernel_fn(
 
     prior_std:
       :math:`s`, standard deviation under the prior: a number, or a tree with a
-      number for each array of parameters. `None` reads those of a network of
-      :mod:`nt_ndk.stax`. For a Flax module a tree like its `"params"`; what
-      else its state holds does not move.
+      number for each array of parameters, 0 if it is frozen. `None` reads
+      those of a network of :mod:`nt_ndk.stax`. For a Flax module a tree like
+      its `"params"`; what else its state holds does not move.
 
     trace_axes:
       axes of outputs over which kernels are averaged, see

@@ -81,7 +81,10 @@ def _known_prior(init_fn, params, rest):
 
 
 def prior(init_fn, prior_std, params, rest=None):
-  """Prior standard deviation of every array of parameters, a tree like them."""
+  """Prior standard deviation of every array of parameters, a tree like them.
+
+  That of parameters that are frozen is 0.
+  """
   if prior_std is None:
     prior_std = _known_prior(init_fn, params, rest)
     if prior_std is None:
@@ -90,6 +93,7 @@ def prior(init_fn, prior_std, params, rest=None):
           'parameters of the network. Only networks of `nt_ndk.stax`, '
           '`nt_ndk.linen` and `nt_ndk.nnx` know their own.')
   if jax.tree_util.all_leaves([prior_std]):
+    random_weights.check_stds(prior_std=prior_std)
     prior_std = jax.tree_util.tree_map(lambda _: prior_std, params)
   structures: list[Any] = [jax.tree_util.tree_structure(t)
                            for t in (params, prior_std)]
@@ -99,8 +103,10 @@ def prior(init_fn, prior_std, params, rest=None):
         f'of parameters, {structures[0]}, got {structures[1]}. Layers of '
         'Neural Tangents or Flax with weights do not know theirs: use those of '
         '`nt_ndk`, or pass `prior_std`.')
+  prior_std = random_weights.prior_of_arrays(prior_std, params)
   for std in jax.tree_util.tree_leaves(prior_std):
-    random_weights.check_stds(prior_std=std)
+    if std != 0:
+      random_weights.check_stds(prior_std=std)
   return prior_std
 
 
@@ -114,7 +120,7 @@ def diffuse(params, prior_std, key, tau):
   """Parameters after a diffusion time `tau` of the free weight process."""
   def move(p, s, noise):
     process = WeightProcess(0., s)
-    return (process.response(tau, 0.) * p +
+    return (process.memory(tau, 0.) * p +
             jnp.sqrt(process.variance(tau)) * noise)
 
   return jax.tree_util.tree_map(move, params, prior_std, normal(key, params))

@@ -16,12 +16,12 @@ class _Weighted(nnx.Module):
   def __init__(self, shape: tuple[int, ...], features: int, rngs: nnx.Rngs, *,
                W_std: float, b_std: Optional[float], W_init_std: float,
                W_prior_std: float, b_init_std: float, b_prior_std: float,
-               param_dtype: Any) -> None:
+               trainable: bool, param_dtype: Any) -> None:
     self.features = features
     self.W_std, self.b_std = W_std, b_std
     self.W_init_std, self.W_prior_std = W_init_std, W_prior_std
     self.b_init_std, self.b_prior_std = b_init_std, b_prior_std
-    self.param_dtype = param_dtype
+    self.trainable, self.param_dtype = trainable, param_dtype
     values = {name: nnx.Param(p.draw(rngs.params()), prior_std=p.prior_std)
               for name, p in flax_layers.parameters(shape, self).items()}
     self.kernel, self.bias = values['kernel'], values.get('bias')
@@ -46,7 +46,7 @@ class Dense(_Weighted):
                W_std: float = 1., b_std: Optional[float] = None,
                W_init_std: float = 1., W_prior_std: float = 1.,
                b_init_std: float = 1., b_prior_std: float = 1.,
-               param_dtype: Any = None) -> None:
+               trainable: bool = True, param_dtype: Any = None) -> None:
     """Draws parameters.
 
     Args:
@@ -61,6 +61,8 @@ class Dense(_Weighted):
         prior.
       b_init_std: positive number, the same of biases.
       b_prior_std: positive number, the same of biases.
+      trainable: whether the layer learns. `False` freezes it as it is drawn:
+        its parameters have no gradient, and a `prior_std` of 0.
       param_dtype: of parameters; `None` is the widest that JAX has enabled.
 
     Raises:
@@ -69,7 +71,7 @@ class Dense(_Weighted):
     super().__init__(
         (in_features, features), features, rngs, W_std=W_std, b_std=b_std,
         W_init_std=W_init_std, W_prior_std=W_prior_std, b_init_std=b_init_std,
-        b_prior_std=b_prior_std, param_dtype=param_dtype)
+        b_prior_std=b_prior_std, trainable=trainable, param_dtype=param_dtype)
 
   def __call__(self, x: jax.Array) -> jax.Array:
     return self._affine(lambda kernel: x @ kernel)
@@ -88,7 +90,8 @@ class Conv(_Weighted):
                padding: Any = 'SAME', *, rngs: nnx.Rngs, W_std: float = 1.,
                b_std: Optional[float] = None, W_init_std: float = 1.,
                W_prior_std: float = 1., b_init_std: float = 1.,
-               b_prior_std: float = 1., param_dtype: Any = None) -> None:
+               b_prior_std: float = 1., trainable: bool = True,
+               param_dtype: Any = None) -> None:
     """Draws parameters.
 
     Args:
@@ -104,6 +107,7 @@ class Conv(_Weighted):
       W_prior_std: see :class:`Dense`.
       b_init_std: see :class:`Dense`.
       b_prior_std: see :class:`Dense`.
+      trainable: see :class:`Dense`.
       param_dtype: see :class:`Dense`.
     """
     self.kernel_size = tuple(kernel_size)
@@ -111,7 +115,8 @@ class Conv(_Weighted):
     super().__init__(
         (*self.kernel_size, in_features, features), features, rngs, W_std=W_std,
         b_std=b_std, W_init_std=W_init_std, W_prior_std=W_prior_std,
-        b_init_std=b_init_std, b_prior_std=b_prior_std, param_dtype=param_dtype)
+        b_init_std=b_init_std, b_prior_std=b_prior_std, trainable=trainable,
+        param_dtype=param_dtype)
 
   def __call__(self, x: jax.Array) -> jax.Array:
     return self._affine(lambda kernel: flax_layers.convolve(x, kernel, self))

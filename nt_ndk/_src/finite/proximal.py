@@ -43,7 +43,8 @@ def langevin_steps(f: Outputs, y: jax.Array, prior: PyTree, moving: PyTree,
   Args:
     f: outputs on training data, `f(params, indices)`.
     y: `[n, ...]`, targets.
-    prior: prior standard deviations, a tree like the parameters.
+    prior: prior standard deviations, a tree like the parameters; 0 where they
+      are frozen, and not `moving`.
     moving: Booleans, a tree like the parameters.
     temperature: `T`.
     batch_size: samples in a gradient; 0 is all.
@@ -114,7 +115,8 @@ def proximal_steps(f: Outputs, y: jax.Array, prior: PyTree, moving: PyTree,
 
   def step(params, key, h):
     parameter_key, target_key = random.split(key)
-    strength = tree_map(lambda s: 1 / h + temperature / s**2, prior)
+    strength = tree_map(lambda m, s: 1 / h + temperature / s**2 if m else 1.,
+                        moving, prior)
     noise = networks.normal(parameter_key, params)
     center = where(moving, tree_map(
         lambda p, a, e: (p / h + jnp.sqrt(2 * temperature * a) * e) / a,

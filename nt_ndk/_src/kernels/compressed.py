@@ -77,10 +77,12 @@ class _Candidates(NamedTuple):
     table: functions of the kernel on a grid of times.
     order: indices of pairs of times, the most needed ones first.
     left: `[R]`, the largest value that is left after each of them.
+    exhausted: number of them from which on the sample is too small.
   """
   table: kernel_family.Table
   order: np.ndarray
   left: np.ndarray
+  exhausted: float
 
 
 class CompressedKernel:
@@ -121,6 +123,7 @@ class CompressedKernel:
     self._training = Training(evaluator, get, start)
     self._find_weights, self._weights = weights, cast(Optional[Weights], None)
     self._tightening, self._crop = 1., True
+    self._many = evaluator.vectors
     # Test samples on which the kernel has to be right too.
     self._tests: list[tuple[PyTree, Any]] = []
     self._latest: Optional[tuple[PyTree, Any]] = None
@@ -148,7 +151,7 @@ class CompressedKernel:
     if self._scales is None:
       self._scales = kernel_family.time_scales(
           self._training.pairs, self._three_samples(),
-          1e-2 * self._rtol)
+          1e-2 * self._rtol, forgets=self.get == 'ndk')
     return self._scales
 
   @functools.cached_property
@@ -269,10 +272,14 @@ class CompressedKernel:
     self._factors = None
     if self._candidates is None:
       self._candidates = self._tabulate()
-    table, order, left = self._candidates
+    table, order, left, exhausted = self._candidates
     enough = np.flatnonzero(left <= self._tightening * _ON_PAIRS * self._rtol)
     self.exact = not len(enough)
     rank = len(order) if self.exact else 1 + int(enough[0])
+    if rank > exhausted and not self._many:
+      # Of images few samples are tried at first, which do for most networks.
+      self._many, self._candidates = True, None
+      return self._fit()
     self._family = table.family(order[:rank])
     self.fits += 1
     return self._family
@@ -283,11 +290,11 @@ class CompressedKernel:
     if self._crop and self._crops:
       training, size = self._crops
       sample = Sample(training, [(crop(x, size), {}) for x, _ in self._tests],
-                      None, self.scales, rng)
+                      None, self.scales, self._many, rng)
     else:
       self._find(_FEW_WEIGHTS)
       sample = Sample(self._training, self._tests, self._weights, self.scales,
-                      rng)
+                      self._many, rng)
     tol = _ON_PAIRS * self._rtol
     in_time = tol * (_IN_TIME if self._evaluator.vectors else
                      _IN_TIME_OF_IMAGES)
@@ -302,7 +309,7 @@ class CompressedKernel:
     order, left = kernel_family.greedy(
         table.values[some], max(_CANDIDATES * tol, 10 * _EPS), _MAX_RANK,
         first, sample.relevance(table.tau[some]))
-    return _Candidates(table, some[order], left)
+    return _Candidates(table, some[order], left, sample.exhausted)
 
   def defect(self, tau: np.ndarray, vectors: np.ndarray, starts: np.ndarray,
              x_test: PyTree, arrays: dict[str, Any]) -> np.ndarray:

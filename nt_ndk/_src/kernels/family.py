@@ -186,14 +186,16 @@ def positive(equal: np.ndarray) -> np.ndarray:
   return equal
 
 
-def time_scales(kernel: SampleKernel, points: np.ndarray,
-                tol: float) -> TimeScales:
+def time_scales(kernel: SampleKernel, points: np.ndarray, tol: float,
+                forgets: bool = True) -> TimeScales:
   """Finds the time scales of a kernel that is known through its values only.
 
   Args:
     kernel: the NDK on samples.
     points: a few sample indices.
     tol: fraction that defines the slow scale.
+    forgets: whether nothing is left of the kernel between times far apart, as
+      is where no weights are frozen.
 
   Returns:
     `TimeScales`, to a quarter of a decade.
@@ -210,8 +212,9 @@ def time_scales(kernel: SampleKernel, points: np.ndarray,
   largest = lambda x, scale: np.max(np.abs(x) / scale, 1)
   moved_equal = largest(equal - equal[0], size[0])
   moved_lag = largest(since_start - since_start[0], size[0])
+  kept = 0. if forgets else since_start[-1]
   left = np.maximum(largest(equal - equal[-1], size[-1]),
-                    largest(since_start, np.sqrt(size * size[0])))
+                    largest(since_start - kept, np.sqrt(size * size[0])))
   if not (moved_lag[-2] >= .1 and left[-2] <= tol):
     raise ValueError(
         'The kernel must relax between diffusion times 1e-12 and 1e12, but it '

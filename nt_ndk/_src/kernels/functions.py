@@ -99,6 +99,10 @@ def batched(kernel_fn: KernelFn, batch_size: int) -> KernelFn:
 def check_kernel_fn(kernel_fn, x, kwargs):
   """Raises unless the kernel depends on `diffusion_time`."""
   if two_time.is_two_time(kernel_fn):
+    frozen = two_time.frozen(kernel_fn)
+    if frozen and all(frozen):
+      raise ValueError('At least one layer of the network must learn, but all '
+                       'have `trainable=False`.')
     return
   remedy = ('Build the network with `nt_ndk.stax` in place of '
             '`neural_tangents.stax`; a wrapper must pass `diffusion_time` on.')

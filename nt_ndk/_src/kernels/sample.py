@@ -22,6 +22,8 @@ _PAIRS, _FEW_PAIRS = (96, 384, 256), (32, 64, 40)
 # Entries of kernels in products with weights, of vectors and of images, and
 # rows that these have at least and at most.
 _ENTRIES, _FEW_ENTRIES, _FEWEST_ROWS, _ROWS = 800, 40, 2, 20
+# Pairs of times that pairs of samples tell apart, as a part of their number.
+_FULL = .75
 # Accuracy in time of products relative to that of single kernels.
 _SMOOTH = 1e-2
 # Random mixtures of rows that stand for all rows.
@@ -159,11 +161,15 @@ class Sample:
 
   These products are those of a few rows. They are combinations of the pairs,
   found at some times, so that they cost nothing at others.
+
+  Attributes:
+    exhausted: number of pairs of times from which on there are too few pairs of
+      samples to choose by.
   """
 
   def __init__(self, training: Training, tests: list[tuple[PyTree, Any]],
                weights: Optional[Weights], scales: kernel_family.TimeScales,
-               rng: np.random.RandomState) -> None:
+               many: bool, rng: np.random.RandomState) -> None:
     """Chooses pairs and rows.
 
     Args:
@@ -171,11 +177,12 @@ class Sample:
       tests: test inputs, and keyword arguments that belong to them.
       weights: what products are with.
       scales: time scales of the kernel.
+      many: whether to keep as many pairs as of vectors.
       rng: draws pairs and rows.
     """
     self._scales, self._weights = scales, weights
     n, locations, kernel = training.n, training.locations, training
-    count, most, times = (_PAIRS if training.evaluator.vectors else _FEW_PAIRS)
+    count, most, times = _PAIRS if many else _FEW_PAIRS
     samples = training.samples
     if len(samples)**2 <= most:
       pool = np.stack(np.meshgrid(samples, samples), -1).reshape((-1, 2))
@@ -206,6 +213,7 @@ class Sample:
     some = np.flatnonzero(np.any(values, 0))
     chosen = some[kernel_family.greedy(values.T[some], 0., count)[0]]
     self._pairs = pool[chosen]
+    self.exhausted = _FULL * len(chosen)
 
     # Large inputs have errors in proportion, small ones those of the others.
     points, inverse = np.unique(self._pairs, return_inverse=True)

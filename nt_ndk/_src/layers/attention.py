@@ -136,7 +136,8 @@ def self_attention(
     positions: Callable[[tuple[int, ...]], jax.Array],
     n_chan_pos_emb: Optional[int],
     W_pos_emb_std: float,
-    val_pos_emb: bool
+    val_pos_emb: bool,
+    trainable: bool
 ) -> Layer:
   """The layer `stock` of NT, its weights moving in time.
 
@@ -154,12 +155,12 @@ def self_attention(
     n_chan_pos_emb: number of channels of embeddings, or `None`.
     W_pos_emb_std: multiplier of embeddings.
     val_pos_emb: whether values have them too.
+    trainable: whether the layer learns, rather than keep its first weights.
 
   Returns:
     `(init_fn, apply_fn, kernel_fn)`, `kernel_fn` mapping `Kernel` to `Kernel`.
   """
   stock_init_fn, apply_fn, stock_kernel_fn = stock
-  starts_at_unit_std = all(p.init_std == 1. for p in processes)
   has_pos_emb = pos_emb_type != nt_stax.PositionalEmbedding.NONE
 
   def init_fn(rng, input_shape):
@@ -167,14 +168,23 @@ def self_attention(
     return output_shape, tuple(None if p is None else p * process.init_std
                                for p, process in zip(params, processes))
 
-  if linear_scaling and processes.query != WeightProcess(1., 1.):
+  if linear_scaling and not random_weights.is_unit(*processes.query):
     raise ValueError('With `linear_scaling` queries are keys: give '
                      '`W_key_init_std` and `W_key_prior_std` instead of those '
                      'of the queries, or `linear_scaling=False`.')
+  checked = {}
   for name, process in processes._asdict().items():
-    name = name if name == 'b' else f'W_{name}'
-    random_weights.check_stds(**{f'{name}_init_std': process.init_std,
-                         f'{name}_prior_std': process.prior_std})
+    full_name = name if name == 'b' else f'W_{name}'
+    checked[name] = WeightProcess(*random_weights.check_stds(
+        **{f'{full_name}_init_std': process.init_std,
+           f'{full_name}_prior_std': process.prior_std}))
+    if not trainable:
+      checked[name] = checked[name]._replace(prior_std=0.)
+  processes = Processes(**checked)
+  is_stock = trainable and random_weights.is_unit(
+      *(p.init_std for p in processes))
+  if not trainable:
+    apply_fn = random_weights.frozen(apply_fn)
   present = dict(query=not linear_scaling, key=True, value=True, out=True,
                  b=b_std is not None, pos_emb=has_pos_emb)
   vars(init_fn).update(prior_std=tuple(
@@ -210,7 +220,7 @@ def self_attention(
                 diffusion_time: Optional[DiffusionTimes] = None,
                 **kwargs: Any) -> nt.Kernel:
     if diffusion_time is None:
-      if starts_at_unit_std:
+      if is_stock:
         return stock_kernel_fn(k, **kwargs)
       diffusion_time = (0., 0.)
     tau1, tau2 = canonicalize_times(diffusion_time)

@@ -55,6 +55,14 @@ def is_pure(kernel_fn: KernelFn) -> bool:
   return getattr(kernel_fn, 'two_time_kernel_fn', None) is kernel_fn
 
 
+def frozen(kernel_fn: KernelFn) -> Optional[list[bool]]:
+  """Which arrays of parameters of a network are; `None` if it is unknown."""
+  if not hasattr(kernel_fn, 'prior_std'):
+    return None
+  return [not isinstance(std, jax.core.Tracer) and std == 0
+          for std in jax.tree_util.tree_leaves(kernel_fn.prior_std)]
+
+
 def _refuse_static_weights(init_fn: InitFn, name: str,
                            x1_or_kernel: PyTree) -> None:
   """Raises if a layer has weights, whose time it would ignore."""
@@ -173,6 +181,7 @@ def _public(triple: Layer, *, weights_move: bool,
 
   vars(kernel_fn).update(two_time_kernel_fn=kernel_fn, keywords=keywords,
                          readout=readout,
+                         prior_std=getattr(init_fn, 'prior_std', ()),
                          structure=structure or Structure(object()))
   return init_fn, apply_fn, kernel_fn
 
@@ -327,12 +336,13 @@ def combined(combine: Callable[..., Layer], layers: Sequence[Any],
       layers[i] = (*layers[i][:2], _never_frozen(layers[i][2]))
   else:
     readout = 'unknown'
+  triple = combine(*layers)
+  vars(triple[0]).update(prior_std=gather(
+      [getattr(l[0], 'prior_std', ()) for l in layers]))
   init_fn, apply_fn, kernel_fn = _public(
-      combine(*layers), weights_move=True,
+      triple, weights_move=True,
       keywords=None if None in keywords else _KEYWORDS, readout=readout,
       structure=structure)
-  vars(init_fn).update(prior_std=gather(
-      [getattr(l[0], 'prior_std', ()) for l in layers]))
   if readout == 'known':
     vars(init_fn).update(readout=gather(
         [l[0].readout if i == last else jax.tree_util.tree_map(

@@ -169,6 +169,6 @@ def check_readout(problem: Problem) -> None:
         ' such as `Dense`.')
   hidden = problem.evaluator.with_keywords(readout_freeze=1.)
   if not np.any(hidden.nonzero('ndk', problem.late)):
-    raise ValueError('Representational drift needs weights before the readout,'
-                     ' but the network has one layer of weights only. Add a '
-                     'hidden layer.')
+    raise ValueError('Representational drift needs weights before the readout '
+                     'that move, but the network has none. Add a hidden layer, '
+                     'or let one learn, with `trainable=True`.')

@@ -33,6 +33,7 @@ from nt_ndk._src.kernels.evaluation import KernelEvaluator
 from nt_ndk._src.kernels.evaluation import length
 from nt_ndk._src.kernels.programs import to_matrix
 from nt_ndk._src.kernels.sample import Weights
+from nt_ndk._src.layers import two_time
 
 _FLOAT32_RTOL = 1e-3
 # Estimated error that the user is told of.
@@ -71,6 +72,24 @@ def _weights(factor, y):
 def _explained(factor, kernel):
   """`L^-1 k^T`, whose squares are what data tell of predictions."""
   return _solve_factor(factor, kernel.T, 0)
+
+
+@on_either
+def _not_learned(factor, explained, train, test):
+  """What learning adds to the covariance of what frozen weights make.
+
+  Args:
+    factor: of the covariance that is learned.
+    explained: of it.
+    train: covariance of training outputs by frozen weights alone.
+    test: the same of predictions and training outputs.
+
+  Returns:
+    `[m, m]`.
+  """
+  gain = _solve_factor(factor, explained, 1)
+  mixed = test @ gain
+  return gain.T @ train @ gain - mixed - mixed.T
 
 
 @on_either
@@ -286,9 +305,24 @@ class Problem:
 
   @functools.cached_property
   def prior_kernel(self) -> jax.Array:
-    """Covariance of the training outputs under the prior."""
-    return self.timed('kernels', lambda: self.evaluator.train_train(
+    """Covariance of the training outputs under the prior of what learns."""
+    kernel = self.timed('kernels', lambda: self.evaluator.train_train(
         'nngp', np.full((1, 2), self.late)))
+    fixed = self._fixed_kernel
+    return kernel if fixed is None else kernel - fixed
+
+  @functools.cached_property
+  def _fixed_kernel(self) -> Optional[jax.Array]:
+    """Covariance of what frozen weights make of the training outputs.
+
+    Averaged over weights that learn, which is what outputs at times far apart
+    have in common; `None` if no weights are frozen.
+    """
+    frozen = two_time.frozen(self.kernel_fn)
+    if frozen is not None and not any(frozen):
+      return None
+    return self.timed('kernels', lambda: self.evaluator.train_train(
+        'nngp', np.array([[self.late, self.late / 2]])))
 
   @functools.cached_property
   def _posterior(self) -> tuple[Matrices, Matrices, float]:
@@ -354,10 +388,14 @@ class Problem:
     factor, weights, error = self._posterior
     self.stats['estimated_error'] = max(self.stats['estimated_error'], error)
     x = self.x_train if x_test is None else x_test
-    kernel: Matrices = (
-        self.prior_kernel if x_test is None and evaluator is self.evaluator
-        else evaluator.test_train(x, 'nngp', np.array([[tau, train_tau]]),
-                                  **kwargs))
+    on_training = x_test is None and evaluator is self.evaluator
+    between: Callable[[float], Any] = lambda train_tau: evaluator.test_train(
+        x, 'nngp', np.array([[tau, train_tau]]), **kwargs)
+    kernel: Matrices = self.prior_kernel if on_training else between(train_tau)
+    fixed: Any = self._fixed_kernel
+    if fixed is not None and not on_training:
+      fixed = between(train_tau / 2)
+      kernel = kernel - fixed
     if isinstance(factor, np.ndarray):
       kernel = np.asarray(kernel)
     mean = to_host(kernel @ weights)
@@ -366,9 +404,17 @@ class Problem:
     explained = to_host(_explained(factor, kernel))
     if compute_cov == 'diag':
       prior = evaluator.variances(x, np.array([tau]), **kwargs)[0]
-      return mean, np.maximum(prior - np.sum(explained**2, 0), 0.)
-    joint = to_host(evaluator.test_test(x, 'nngp', tau, tau, **kwargs))
-    return mean, joint - explained.T @ explained
+      covariance = prior - np.sum(explained**2, 0)
+    else:
+      joint = to_host(evaluator.test_test(x, 'nngp', tau, tau, **kwargs))
+      covariance = joint - explained.T @ explained
+    if fixed is not None:
+      change = _not_learned(*map(of_kind, (
+          factor, explained, self._fixed_kernel, fixed)))
+      covariance = covariance + to_host(
+          change.diagonal() if compute_cov == 'diag' else change)
+    return mean, (np.maximum(covariance, 0.) if compute_cov == 'diag' else
+                  covariance)
 
   # Shapes.
 
