@@ -261,21 +261,26 @@ class TrajectoryTest(parameterized.TestCase):
     np.testing.assert_allclose(got, want, rtol=0,
                                atol=1e-3 * np.abs(want).max())
 
-  def test_float32_warns_and_keeps_its_word(self):
+  @parameterized.parameters(1e-2, 1e-4)
+  def test_float32_warns_and_keeps_its_word(self, temperature):
     x, y, z = data()
     t = np.geomspace(.1, 1e5, 20)
     kernel_fn = network(description(s0=2.))
-    exact_fn = ensemble(kernel_fn, x, y, 1e-2)
+    exact_fn = ensemble(kernel_fn, x, y, temperature)
     want = exact_fn(t=t, x_test=z, get='ndk')
     jax.config.update('jax_enable_x64', False)
     try:
       with self.assertWarnsRegex(UserWarning, 'float32.*0.001'):
-        predict_fn = ensemble(kernel_fn, x, y, 1e-2)
+        predict_fn = ensemble(kernel_fn, x, y, temperature)
       got = predict_fn(t=t, x_test=z, get='ndk')
     finally:
       jax.config.update('jax_enable_x64', True)
     self.assertEqual(got.dtype, jnp.float32)
-    self.assertLess(np.abs(got - want).max(), 10. * 1e-3 * rms(y))
+    error = np.abs(got - want).max() / rms(y)
+    self.assertLess(error, 10. * 1e-3)
+    # What is said of the error is not that of a bound on rounding.
+    self.assertLess(error, predict_fn.stats['estimated_error'])
+    self.assertLess(predict_fn.stats['estimated_error'], 100. * error)
     # Kernels are not fitted again to less than their rounding errors.
     self.assertLess(predict_fn.stats['kernel_evaluations'],
                     2 * exact_fn.stats['kernel_evaluations'])
