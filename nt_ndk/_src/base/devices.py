@@ -105,9 +105,9 @@ def _is_local(x: Any) -> bool:
 
 def in_double() -> ContextManager[None]:
   """Context in which JAX computes in float64, whatever its configuration."""
-  if hasattr(jax, 'enable_x64'):
-    return jax.enable_x64(True)
-  return jax.experimental.enable_x64()  # JAX before 0.8.
+  enable: Any = getattr(jax, 'enable_x64', None) or getattr(
+      jax.experimental, 'enable_x64', None)  # JAX before 0.8.
+  return enable(True)
 
 
 def to_host(tree: Any) -> Any:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from nt_ndk._src.base.arrays import beside
+from nt_ndk._src.base.arrays import Matrices
 from nt_ndk._src.base.arrays import on_host
 from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import PyTree
@@ -331,7 +332,7 @@ class CompressedKernel:
     # Of training inputs also what rounding did to the matrices.
     members = None
     if x_test is None:
-      factors = self.factors()
+      factors: Matrices = self.factors()
       if on_host(factors):
         factors = np.asarray(factors)
       members = to_host(factors[rows]).reshape(
