@@ -105,8 +105,9 @@ def _is_local(x: Any) -> bool:
 
 def in_double() -> ContextManager[None]:
   """Context in which JAX computes in float64, whatever its configuration."""
-  enable: Any = getattr(jax, 'enable_x64', None) or getattr(
-      jax.experimental, 'enable_x64', None)  # JAX before 0.8.
+  # JAX before 0.8 has the other name.
+  enable: Any = getattr(jax if hasattr(jax, 'enable_x64') else jax.experimental,
+                        'enable_x64')
   return enable(True)
 
 
