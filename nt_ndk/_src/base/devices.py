@@ -106,9 +106,8 @@ def _is_local(x: Any) -> bool:
 def in_double() -> ContextManager[None]:
   """Context in which JAX computes in float64, whatever its configuration."""
   # JAX before 0.8 has the other name.
-  enable: Any = getattr(jax if hasattr(jax, 'enable_x64') else jax.experimental,
-                        'enable_x64')
-  return enable(True)
+  module: Any = jax if hasattr(jax, 'enable_x64') else jax.experimental
+  return module.enable_x64(True)
 
 
 def to_host(tree: Any) -> Any:
