@@ -464,6 +464,11 @@ class VolterraSolver:
     for record in journal or ():
       self._accept(Record(**record))
 
+  @property
+  def tolerance(self) -> float:
+    """What is left of the equations at points, relative to the size of `y`."""
+    return max(2e-2 * self._rtol, 4 * float(np.finfo(self._y.dtype).eps))
+
   # Quadrature in time.
 
   def _product_weights(self, tau: np.ndarray, low: float, high: np.ndarray,
@@ -611,9 +616,8 @@ class VolterraSolver:
     tau = start + step * self._collocation.points
     past = self._past_weights(tau, len(self.ends) - 1)
     inner = self._own_weights(tau, start, step)
-    dtype = self._y.dtype
-    tol = max(2e-2 * self._rtol, 4 * float(np.finfo(dtype).eps)) * self._scale
-    panel = self._solve(self._pad(past), inner.astype(dtype), tol)
+    panel = self._solve(self._pad(past), inner.astype(self._y.dtype),
+                        self.tolerance * self._scale)
     self.stats['products'] += 1 + panel.iterations
     if panel.iterations > _TOO_MANY and self._small and not self._direct:
       self._direct, self._precise = True, False

@@ -30,6 +30,8 @@ _SINGLE_FROM = 1e-5, 256
 # Correlation of modes at equal times that the coarse grid can do with, in
 # `rtol`.
 _COUPLED = 1000.
+# Largest error of all pairs of samples for that of a few.
+_SAFETY = 5
 # Times that are solved for in threads of their own.
 _AT_ONCE = 2
 
@@ -160,7 +162,7 @@ class Fluctuations:
     # What is run comes first, so that it also ends first.
     for (mean, covariance, error), i in zip(
         pipeline.run(tasks(), Grid(), threads), map(int, learned)):
-      error += 10 * self.nngp.error
+      error += _SAFETY * self.nngp.error
       self.error = max(self.error, error)
       if expected is not None:
         difference = np.abs(mean - np.asarray(expected[first[i]]))

@@ -92,8 +92,8 @@ class Trajectory:
       problem.timed('compression', lambda: problem.ndk.tighten(
           problem.rtol / kernels))
 
-    error = max(kernels + self._time_error(solver, tau), solver.floor,
-                self._limit_error(solver, latest))
+    error = max(kernels + self._time_error(solver, tau) + solver.tolerance,
+                solver.floor, self._limit_error(solver, latest))
     problem.warn(error)
     problem.stats.update(
         rank=problem.ndk.family.rank, panels=solver.stats['panels'],
