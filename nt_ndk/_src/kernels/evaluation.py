@@ -240,6 +240,9 @@ class KernelEvaluator:
     leaves, structure = jax.tree_util.tree_flatten((self.x_train, self.arrays))
     if all(np.ndim(a) == 2 for a in leaves):
       return 1
+    if not two_time.is_two_time(self._stock_kernel_fn):
+      # A function of a user may not be meant for any number of samples.
+      return max(int(np.prod(np.shape(a)[1:-1]))**2 for a in leaves)
     return programs.pair_size(network, (
         tuple((np.shape(a)[1:], np.dtype(a.dtype)) for a in leaves), structure))
 
