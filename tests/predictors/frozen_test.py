@@ -325,7 +325,7 @@ class FiniteNetworksTest(parameterized.TestCase):
     layers = []
     for i, trainable in enumerate(flags):
       last = i == len(flags) - 1
-      layers += [stax.Dense(1 if last else 256, 1.3, .3, trainable=trainable,
+      layers += [stax.Dense(1 if last else 128, 1.3, .3, trainable=trainable,
                             **stds)] + ([] if last else [phi()])
     init_fn, apply_fn, kernel_fn = stax.serial(*layers)
     x, y, z = data(3, 2, outputs=1)
@@ -333,7 +333,7 @@ class FiniteNetworksTest(parameterized.TestCase):
     t = np.array([0., .5, 2., 20.]) * y.size
     got = langevin.markov_proximal_ensemble(
         init_fn, apply_fn, x, y, temperature)(
-            random.PRNGKey(1), 500, jnp.asarray(t), inputs)
+            random.PRNGKey(1), 400, jnp.asarray(t), inputs)
     want = ensemble(kernel_fn, x, y, temperature)(t, inputs, 'ndk', 'diag')
     comparison = langevin.compare(got, want)
     for z in comparison.mean_z, comparison.variance_z:
