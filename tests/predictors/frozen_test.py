@@ -185,7 +185,9 @@ class EquilibriumTest(parameterized.TestCase):
 
 class ClosedFormTest(parameterized.TestCase):
 
-  def check_random_features(self, temperature, s0, s):
+  @parameterized.parameters((.3, .5, .8), (.01, 2., 1.))
+  @pytest.mark.slow
+  def test_random_features(self, temperature, s0, s):
     # Bayesian linear regression, in a root of the kernel of the features.
     x, y, z = data(5)
     hidden = [layer(False), 'relu', layer(False), 'erf']
@@ -212,15 +214,6 @@ class ClosedFormTest(parameterized.TestCase):
     got = predict_fn.two_time_covariance(t * y.size, t[1] * y.size, inputs,
                                          compute_cov=True)
     close(got, [want(a, t[1]) for a in t], 1e-5 * scale)
-
-  @parameterized.parameters([(.3, .5, .8)])
-  def test_random_features(self, temperature, s0, s):
-    self.check_random_features(temperature, s0, s)
-
-  @parameterized.parameters([(.01, 2., 1.)])
-  @pytest.mark.slow
-  def test_random_features_more(self, temperature, s0, s):
-    self.check_random_features(temperature, s0, s)
 
   def test_frozen_readout_of_a_linear_network(self):
     # That of the hidden layer alone, times the readout as it is drawn.
