@@ -232,7 +232,7 @@ class RefusalsTest(parameterized.TestCase):
 
   @parameterized.parameters(
       0., -1., float('nan'), dict(prior_std=[1., 2., 3.]),
-      [[(1., None), (0., None)]])
+      [[(1., None), (-1., None)]])
   def test_wrong_prior(self, prior_std):
     with self.assertRaisesRegex(ValueError, 'prior_std'):
       self.make(prior_std=prior_std)(self.x)

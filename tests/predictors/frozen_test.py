@@ -185,7 +185,9 @@ class EquilibriumTest(parameterized.TestCase):
 
 class ClosedFormTest(parameterized.TestCase):
 
-  def check_random_features(self, temperature, s0, s):
+  @parameterized.parameters((.3, .5, .8), (.01, 2., 1.))
+  @pytest.mark.slow
+  def test_random_features(self, temperature, s0, s):
     # Bayesian linear regression, in a root of the kernel of the features.
     x, y, z = data(5)
     hidden = [layer(False), 'relu', layer(False), 'erf']
@@ -212,15 +214,6 @@ class ClosedFormTest(parameterized.TestCase):
     got = predict_fn.two_time_covariance(t * y.size, t[1] * y.size, inputs,
                                          compute_cov=True)
     close(got, [want(a, t[1]) for a in t], 1e-5 * scale)
-
-  @parameterized.parameters([(.3, .5, .8)])
-  def test_random_features(self, temperature, s0, s):
-    self.check_random_features(temperature, s0, s)
-
-  @parameterized.parameters([(.01, 2., 1.)])
-  @pytest.mark.slow
-  def test_random_features_more(self, temperature, s0, s):
-    self.check_random_features(temperature, s0, s)
 
   def test_frozen_readout_of_a_linear_network(self):
     # That of the hidden layer alone, times the readout as it is drawn.
@@ -325,7 +318,7 @@ class FiniteNetworksTest(parameterized.TestCase):
     layers = []
     for i, trainable in enumerate(flags):
       last = i == len(flags) - 1
-      layers += [stax.Dense(1 if last else 256, 1.3, .3, trainable=trainable,
+      layers += [stax.Dense(1 if last else 128, 1.3, .3, trainable=trainable,
                             **stds)] + ([] if last else [phi()])
     init_fn, apply_fn, kernel_fn = stax.serial(*layers)
     x, y, z = data(3, 2, outputs=1)
@@ -333,7 +326,7 @@ class FiniteNetworksTest(parameterized.TestCase):
     t = np.array([0., .5, 2., 20.]) * y.size
     got = langevin.markov_proximal_ensemble(
         init_fn, apply_fn, x, y, temperature)(
-            random.PRNGKey(1), 500, jnp.asarray(t), inputs)
+            random.PRNGKey(1), 400, jnp.asarray(t), inputs)
     want = ensemble(kernel_fn, x, y, temperature)(t, inputs, 'ndk', 'diag')
     comparison = langevin.compare(got, want)
     for z in comparison.mean_z, comparison.variance_z:

@@ -177,13 +177,13 @@ class ClaimsTest(parameterized.TestCase):
     table = self.table('graph', '--n_nodes=30', '--n_times=15')
     # Neighbours tell what features do not.
     graph, features = table['error_graph'], table['error_features']
-    self.assertTrue(np.all(graph < features))
-    self.assertLess(graph[-1], .7 * features[-1])
+    learned = table['time'] > 1.
+    self.assertTrue(np.all(graph[learned] < .5 * features[learned]))
     self.assertLess(table['wrong_graph'][0], table['wrong_features'][0])
     # Learning ends at the posterior, and is better before.
     for name, curve in dict(graph=graph, features=features).items():
       self.assertLess(abs(curve[-1] - table[f'nngp_{name}'][-1]), 1e-3)
-    self.assertLess(np.min(graph), .8 * graph[-1])
+    self.assertLess(np.min(graph), .9 * graph[-1])
     self.assertBetween(np.argmin(graph), 1, len(graph) - 2)
 
   def test_dynamical_kernel(self):
