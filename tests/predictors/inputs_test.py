@@ -618,6 +618,22 @@ class ContainersTest(parameterized.TestCase):
 class ImagesTest(parameterized.TestCase):
   """Sizes of covariances are those of the network."""
 
+  @parameterized.parameters('ndk', 'ntk', 'nngp')
+  def test_order_of_pixels(self, get):
+    # Two ways to write one network. After an odd number of convolutions
+    # Neural Tangents has the axes of pixels in reversed order.
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 5, 2, 3, 1))
+    answers = [
+        predict.markov_proximal_mse_ensemble(
+            stax.serial(stax.Conv(1, (2, 2), padding='SAME'), stax.Relu(),
+                        last)[2], x[:3], y[:3], .1, trace_axes=(-1,))(
+                            3., x[3:], get, compute_cov=True)
+        for last in (stax.Dense(1), stax.Conv(1, (1, 1)))]
+    self.assertEqual(answers[0].covariance.shape, (2, 2, 2, 2, 3, 3))
+    for one, other in zip(*answers):
+      np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
+
   def test_flatten(self):
     # The same program, but for its shapes.
     x = np.random.RandomState(0).normal(size=(N + 3, 5, 5, 2))

@@ -17,6 +17,7 @@ import functools
 from typing import Any, Callable, Hashable, Optional, Sequence
 
 import jax
+import jax.numpy as jnp
 import neural_tangents as nt
 from neural_tangents import stax as nt_stax
 import numpy as np
@@ -86,6 +87,35 @@ def _rename(kernel: Any, initial: Any, get: tuple[str, ...]) -> tuple:
   values = [initial.ntk if g == 'ntk' else
             kernel.ntk if g == 'ndk' else getattr(kernel, g) for g in get]
   return collections.namedtuple('AnalyticKernel', get)(*values)
+
+
+def _in_order(kernel_fn: KernelFn) -> Callable[..., Any]:
+  """Makes spatial axes of kernels those of the inputs.
+
+  After an odd number of convolutions NT has them in reversed order.
+  """
+  about = 'is_reversed', 'diagonal_batch', 'diagonal_spatial'
+
+  def in_order(values, name):
+    kernel = getattr(values, name)
+    if (name not in ('nngp', 'ntk', 'cov1', 'cov2') or kernel is None or
+        not values.is_reversed):
+      return kernel
+    batch = 1 if name in ('cov1', 'cov2') and values.diagonal_batch else 2
+    spatial = np.arange(batch, kernel.ndim).reshape(
+        (-1, 1 if values.diagonal_spatial else 2))
+    return jnp.transpose(kernel, (*range(batch), *spatial[::-1].ravel()))
+
+  def new_kernel_fn(x1: PyTree, x2: PyTree, get: tuple[str, ...],
+                    **kwargs: Any) -> Any:
+    out = kernel_fn(x1, x2, (*get, *(a for a in about if a not in get)),
+                    **kwargs)
+    kernel = collections.namedtuple('AnalyticKernel', get)
+    return jax.tree_util.tree_map(
+        lambda values: kernel(*(in_order(values, name) for name in get)), out,
+        is_leaf=lambda k: hasattr(k, '_fields'))
+
+  return new_kernel_fn
 
 
 def _evaluate(kernel_fn, x1, x2, get, **kwargs):
@@ -174,10 +204,11 @@ def _public(triple: Layer, *, weights_move: bool,
             '`get="ntk"` is the NTK at initialisation, which a `Kernel` at two '
             'times does not hold. Ask for "ndk", or pass inputs.')
 
-    if get is None or not ('ndk' in get or (
-        'ntk' in get and diffusion_time is not None)):
+    if get is None or ('ndk' not in get and diffusion_time is None):
       return stock_kernel_fn(x1_or_kernel, x2, get, **kwargs)
-    return _evaluate(stock_kernel_fn, x1_or_kernel, x2, get, **kwargs)
+    return _evaluate(stock_kernel_fn if _holds_kernels(x1_or_kernel) else
+                     _in_order(stock_kernel_fn), x1_or_kernel, x2, get,
+                     **kwargs)
 
   vars(kernel_fn).update(two_time_kernel_fn=kernel_fn, keywords=keywords,
                          readout=readout,

@@ -27,6 +27,10 @@ def predict_fn(problem: Problem,
   It is not told of training inputs that are zero, from which nothing is
   learned, but whose NTK it would invert.
   """
+  def in_order(*args: Any, **kwargs: Any) -> Any:
+    # With times, axes of pixels are those of the inputs.
+    return problem.kernel_fn(*args, diffusion_time=(0., 0.), **kwargs)
+
   @functools.cache
   def on() -> Callable[..., Any]:
     seen, n = problem.ndk.samples, len(problem.y_train)
@@ -35,7 +39,8 @@ def predict_fn(problem: Problem,
               for k, v in problem.kwargs.items()}
     # Time is in units of the number of samples.
     return nt_predict.gradient_descent_mse_ensemble(
-        problem.kernel_fn, take(problem.x_train), take(problem.y_train),
+        problem.kernel_fn if problem.evaluator.locations == 1 else in_order,
+        take(problem.x_train), take(problem.y_train),
         learning_rate * len(seen) / n, trace_axes=problem.trace_axes, **kwargs)
 
   def on_all(x_test: PyTree = None, **kwargs: Any) -> Any:
