@@ -110,9 +110,9 @@ def _in_order(kernel_fn: KernelFn) -> Callable[..., Any]:
                     **kwargs: Any) -> Any:
     out = kernel_fn(x1, x2, (*get, *(a for a in about if a not in get)),
                     **kwargs)
-    kernel = collections.namedtuple('AnalyticKernel', get)
     return jax.tree_util.tree_map(
-        lambda values: kernel(*(in_order(values, name) for name in get)), out,
+        lambda values: collections.namedtuple('AnalyticKernel', get)(
+            *(in_order(values, name) for name in get)), out,
         is_leaf=lambda k: hasattr(k, '_fields'))
 
   return new_kernel_fn
