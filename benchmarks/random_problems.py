@@ -9,7 +9,8 @@ duplicated inputs. Mean and variance at six times, from the first learning to
 equilibrium, on training and test inputs, are compared with a direct solution of
 the equations, `tests/reference.py`, that shares nothing with the package.
 Errors of means are relative to the targets (or the mean, where that is larger),
-errors of variances to the variance without data.
+errors of variances to the variance without data. Errors of the reference, which
+count with those of the mean, are differences of two grids.
 
     python benchmarks/random_problems.py --output=benchmarks/results/x.csv
 
@@ -96,8 +97,11 @@ def _problem(number, networks, kernel_fns):
   end = 5. * s**2 / temperature
   t = np.geomspace(min(.3 / rate, end), end, 6)
 
-  want = reference.volterra_mean(
-      lambda *args: kernels(*args).ndk, x, y, z, temperature, t, prior_std=s)
+  # Where the temperature is far below the kernel, rounding errors of the
+  # reference are amplified too: those of two grids differ by as much.
+  want, other = (reference.volterra_mean(
+      lambda *args: kernels(*args).ndk, x, y, z, temperature, t, prior_std=s,
+      refine=refine) for refine in (1., 2.))
   want_variance = [None, None]
   if _VARIANCE.value:
     want_variance = [np.diagonal(c, 0, 1, 2) for c in
@@ -108,6 +112,9 @@ def _problem(number, networks, kernel_fns):
              s0=f'{s0:.3f}', s=f'{s:.3f}', bias=b, n=len(x), inputs=kind,
              scale=f'{scale:.1e}', temperature=f'{temperature:.1e}')
   y_scale = np.sqrt(np.mean(y**2))
+  reference_error = max(
+      np.max(np.abs(a - b)) / max(y_scale, np.abs(a).max())
+      for a, b in zip(want, other))
   mean_error = variance_error = 0.
   with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter('always')
@@ -137,6 +144,7 @@ def _problem(number, networks, kernel_fns):
   estimated, estimated_variance = np.max(estimates, 0)
   return dict(
       row, mean_error=f'{mean_error:.1e}', estimated_error=f'{estimated:.1e}',
+      reference_error=f'{reference_error:.1e}',
       variance_error=f'{variance_error:.1e}',
       estimated_variance_error=f'{estimated_variance:.1e}',
       warned=any(c.category is UserWarning for c in caught), outcome=outcome,
@@ -159,8 +167,9 @@ def main(_):
   value = lambda name: np.array([float(row[name]) for row in rows])
   answered = np.array([row['outcome'] == 'answer' for row in rows])
   mean, variance = value('mean_error'), value('variance_error')
-  covered = ((mean <= value('estimated_error')) &
-             (variance <= value('estimated_variance_error')))
+  covered = (
+      (mean <= value('estimated_error') + 2 * value('reference_error')) &
+      (variance <= value('estimated_variance_error')))
   print(f'{len(rows)} problems, {answered.sum()} answered, '
         f'{sum(row["outcome"] == "NaN" for row in rows)} NaN, '
         f'{sum(row["warned"] for row in rows)} warned; '
