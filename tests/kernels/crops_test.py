@@ -67,9 +67,9 @@ class CropsTest(parameterized.TestCase):
         network(stax.GlobalAvgPool()), x[:-2], y, 1e-3, rtol=rtol)
     return predict_fn(_TIMES, x[-2:], 'ndk'), predict_fn.stats
 
-  @pytest.mark.slow
   @parameterized.named_parameters(
       ('of middles like the rest', False), ('of middles like no other', True))
+  @pytest.mark.slow
   def test_predictions(self, flat):
     # Where all middles are multiples of one image, they tell too little: that
     # must be noticed.
