@@ -162,9 +162,9 @@ def volterra_mean(kernel, x_train, y_train, x_test, temperature, times,
   Solves `rho(t) + int_0^t NDK(t, t') rho(t') dt' = y` by collocation at
   Radau IIA points on panels that double in length from far below the fastest
   time scale, up to a fraction of `prior_std**2 / temperature`. The kernel is
-  evaluated afresh at every pair of times. `u` with `t - t' = w sinh^2 u` is the
-  variable of integration, in which the kernel is smooth for every activation,
-  with a small `w` near `t' = t` for inputs that are nearly parallel.
+  evaluated afresh at every pair of times. `w = sqrt(t - t')` is the variable of
+  integration, in which the kernel is smooth for every activation but for inputs
+  that are nearly parallel, for which intervals shrink towards `t' = t`.
 
   Args:
     kernel: `kernel(x1, x2, tau1, tau2)`, the NDK, vectorised in times as
@@ -192,19 +192,20 @@ def volterra_mean(kernel, x_train, y_train, x_test, temperature, times,
                  .4 * relaxation / refine,
                  max(times.max(), 1e-3 * relaxation))
 
-  def panel_rows(x, t, a, b, width, parts):
+  def panel_rows(x, t, a, b, parts):
     """What follows for panels from `a` to `b`, `(T, len(x), panels, p, n)`.
 
-    In the variable `u` with `t - t' = width * sinh(u)**2`.
+    In the variable `w = sqrt(t - t')`, by Gauss points that are exact for the
+    polynomials, on intervals that shrink towards `b`.
     """
     gauss, weights = np.polynomial.legendre.leggauss(3 * order // 2)
-    u = (np.arange(parts)[:, None] + (1. + gauss) / 2.).ravel() / parts
-    weights = np.tile(weights / 2., parts) / parts
-    u_a, u_b = (np.arcsinh(np.sqrt(np.maximum(t[:, None] - end, 0.) / width))
-                for end in (a, b))
-    v = u_b[..., None] + (u_a - u_b)[..., None] * u      # (T, panels, quad)
-    past = t[:, None, None] - width[:, None] * np.sinh(v)**2
-    measure = (width * (u_a - u_b))[..., None] * np.sinh(2. * v) * weights
+    ends = np.append(0., 6.**-np.arange(parts)[::-1])
+    u = (ends[:-1, None] + np.diff(ends)[:, None] * (1. + gauss) / 2.).ravel()
+    weights = (np.diff(ends)[:, None] * weights / 2.).ravel()
+    w_a, w_b = (np.sqrt(np.maximum(t[:, None] - end, 0.)) for end in (a, b))
+    w = w_b[..., None] + (w_a - w_b)[..., None] * u      # (T, panels, quad)
+    past = t[:, None, None] - w**2
+    measure = 2. * w * (w_a - w_b)[..., None] * weights
     basis = _lagrange(nodes, (past - a[:, None]) / (b - a)[:, None])
     values = kernel(x, x_train, temperature * t[:, None, None, None, None],
                     temperature * past[..., None, None])
@@ -223,8 +224,8 @@ def volterra_mean(kernel, x_train, y_train, x_test, temperature, times,
     # on any scale.
     far, near = slice(0, max(last - 2, 0)), slice(max(last - 2, 0), None)
     return np.concatenate([
-        panel_rows(x, t, a[far], b[far], (b - a)[far], 1),
-        panel_rows(x, t, a[near], b[near], 1e-8 * (b - a)[near], 5)], 2)
+        panel_rows(x, t, a[far], b[far], 1),
+        panel_rows(x, t, a[near], b[near], 6)], 2)
 
   rho = np.zeros((len(ends) - 1, order, n, k))
   for panel, (a, b) in enumerate(zip(ends[:-1], ends[1:])):
