@@ -464,7 +464,8 @@ class ZerosTest(parameterized.TestCase):
         for a, b in zip(got, want):
           np.testing.assert_allclose(a[:, kept], b, atol=gap)
           np.testing.assert_allclose(np.delete(a, kept, 1), 0., atol=1e-14)
-    self.assertLess(one.stats['estimated_error'], 1e-4)
+    # Errors of kernels up to 15 `rtol` are not worth another fit.
+    self.assertLess(one.stats['estimated_error'], 2e-4)
 
   def test_few(self):
     self.check(stax.Relu, 10, [0, 3, 9], [0, 2], ('ndk',))
