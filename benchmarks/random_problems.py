@@ -13,9 +13,6 @@ errors of variances to the variance without data. Errors of the reference, which
 count with those of the mean, are differences of two grids.
 
     python benchmarks/random_problems.py --output=benchmarks/results/x.csv
-
-With `--novariance`, predictors find means alone, so that variances cannot
-correct the estimated errors of these.
 """
 
 import csv

@@ -61,8 +61,6 @@ class Fluctuations:
     ndk, nngp: compressed kernels.
     error: estimated error of the latest covariances, relative to those without
       data.
-    mean_difference: between means computed here and those expected, relative to
-      targets; 0 where the errors of the covariance explain it.
   """
 
   def __init__(self, problem: Problem, ndk: Optional[CompressedKernel] = None,
@@ -72,7 +70,7 @@ class Fluctuations:
     self.ndk, self.nngp = ndk or problem.ndk, nngp or problem.nngp
     self._basis: Optional[resolvent.Basis] = None
     self._fits = (0, 0)
-    self.error = self.mean_difference = 0.
+    self.error = 0.
 
   @property
   def end(self) -> float:
@@ -105,7 +103,6 @@ class Fluctuations:
 
   def predictions(self, tau: np.ndarray, x_test: PyTree,
                   compute_cov: ComputeCov,
-                  expected: Optional[np.ndarray] = None,
                   **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
     """Mean and covariance of predictions at diffusion times.
 
@@ -113,15 +110,13 @@ class Fluctuations:
       tau: `[T]`, between 0 and `end`.
       x_test: test inputs, or `None`.
       compute_cov: `True`, or `"diag"` to compute variances only.
-      expected: `[T, m, k]`, mean predictions, to compare with.
       **kwargs: of test inputs.
 
     Returns:
       `[T, m, k]`, and `[T, m, m]` or variances `[T, m]`.
     """
     problem, diagonal = self._problem, compute_cov == 'diag'
-    unique, first, inverse = np.unique(tau, return_index=True,
-                                       return_inverse=True)
+    unique, inverse = np.unique(tau, return_inverse=True)
     factors = self.factors(x_test, kwargs)
     x = problem.x_train if x_test is None else x_test
     variances = problem.evaluator.variances(x, unique, **kwargs)
@@ -131,7 +126,7 @@ class Fluctuations:
     covariances = list(variances) if diagonal else [
         np.asarray(to_host(problem.evaluator.test_test(
             x, 'nngp', t, t, **kwargs)), float) for t in unique]
-    self.error = self.mean_difference = 0.
+    self.error = 0.
 
     def at(prior: np.ndarray, end: EndTime, predictions: Predictions,
            receive: Callable[[], Grid],
@@ -164,12 +159,6 @@ class Fluctuations:
         pipeline.run(tasks(), Grid(), threads), map(int, learned)):
       error += _SAFETY * self.nngp.error
       self.error = max(self.error, error)
-      if expected is not None:
-        difference = np.abs(mean - np.asarray(expected[first[i]]))
-        size = np.sqrt(variances[i])[:, None] + problem.y_scale
-        if np.max(difference / size) > error:
-          self.mean_difference = max(
-              self.mean_difference, float(np.max(difference)) / problem.y_scale)
       means[i] = mean
       covariances[i] = (np.maximum(covariance, 0.) if diagonal else
                         project(covariance))

@@ -170,7 +170,7 @@ def markov_proximal_mse_ensemble(
       mean = trajectory.mean(tau, x_test, **kwargs)
       covariance = compute_cov and problem.timed(
           'covariance', lambda: _covariance(
-              problem, fluctuations, tau, x_test, compute_cov, mean, **kwargs))
+              problem, fluctuations, tau, x_test, compute_cov, **kwargs))
     return answers.restore(problem, mean, covariance, t_shape, compute_cov)
 
   @in_full_precision
@@ -294,7 +294,7 @@ def markov_proximal_mse_ensemble(
 
 
 def _covariance(problem: Problem, fluctuations: Fluctuations, tau: np.ndarray,
-                x_test: PyTree, compute_cov: ComputeCov, mean: np.ndarray,
+                x_test: PyTree, compute_cov: ComputeCov,
                 **kwargs: Any) -> np.ndarray:
   """Covariance `[T, m, m]` or variance `[T, m]` at diffusion times `[T]`."""
   fluctuations.include(x_test, kwargs)
@@ -305,10 +305,6 @@ def _covariance(problem: Problem, fluctuations: Fluctuations, tau: np.ndarray,
     _, out[late] = problem.equilibrium(x_test, compute_cov, **kwargs)
   if not np.all(late):
     _, out[~late] = fluctuations.predictions(
-        tau[~late], x_test, compute_cov, mean[~late], **kwargs)
-    stats = problem.stats
-    stats['estimated_covariance_error'] = fluctuations.error
-    # Rows of the resolvent give the mean too, in another way.
-    stats['estimated_error'] = max(stats['estimated_error'],
-                                   fluctuations.mean_difference)
+        tau[~late], x_test, compute_cov, **kwargs)
+    problem.stats['estimated_covariance_error'] = fluctuations.error
   return out
