@@ -19,7 +19,7 @@ import pytest
 
 from nt_ndk import predict
 from nt_ndk import stax
-from nt_ndk._src.predictors import trajectory
+from nt_ndk._src.kernels import compressed
 import reference
 from reference import dense
 
@@ -517,14 +517,20 @@ class RefusalsTest(parameterized.TestCase):
       got = predict_fn(t=30., x_test=z, get='ndk')
       np.testing.assert_allclose(got, 0., atol=1e-6)
 
-  def test_warns_if_rows_of_the_resolvent_give_another_mean(self):
+  def test_warns_if_matrices_are_wrong(self):
+    # Errors are measured with exact kernels, whatever the solver was given.
     x, y, z = data()
-    predict_fn = ensemble(network(description()), x, y, 1e-2)
-    mean = trajectory.Trajectory.mean
-    wrong = lambda *args, **kwargs: mean(*args, **kwargs) + .1 * rms(y)
-    with mock.patch.object(trajectory.Trajectory, 'mean', wrong):
-      with self.assertWarnsRegex(UserWarning, 'estimated error.*1.0e-01'):
-        predict_fn(t=1., x_test=z, get='ndk', compute_cov='diag')
+    kernel_fn, t = network(description()), 300.
+    want = ensemble(kernel_fn, x, y, 1e-2)(t=t, x_test=z, get='ndk')
+    right = compressed.CompressedKernel._train_train
+    wrong = lambda *args: 1.02 * right(*args)
+    with mock.patch.object(compressed.CompressedKernel, '_train_train', wrong):
+      predict_fn = ensemble(kernel_fn, x, y, 1e-2)
+      with self.assertWarnsRegex(UserWarning, 'estimated error'):
+        got = predict_fn(t=t, x_test=z, get='ndk')
+    error = np.abs(got - want).max() / rms(y)
+    self.assertGreater(error, 1e-3)
+    self.assertGreater(predict_fn.stats['estimated_error'], error)
 
   def test_duplicates_with_little_noise(self):
     x, y, z = data()
