@@ -264,7 +264,7 @@ class TrajectoryTest(parameterized.TestCase):
   @parameterized.parameters(1e-2, 1e-4)
   def test_float32_warns_and_keeps_its_word(self, temperature):
     x, y, z = data()
-    t = np.geomspace(.1, 1e5, 20)
+    t = y.size * np.geomspace(.01, 1e3 / temperature, 20)
     kernel_fn = network(description(s0=2.))
     exact_fn = ensemble(kernel_fn, x, y, temperature)
     want = exact_fn(t=t, x_test=z, get='ndk')
