@@ -117,6 +117,29 @@ class VolterraTest(parameterized.TestCase):
     self.assertGreater(slope, 3.)
     self.assertLess(errors[-1], 1e-6)
 
+  def test_functions_of_earlier_times(self):
+    # Within panels they are interpolated: to far below the tolerance.
+    class Exact(Memory):
+      def at_earlier(self, tau_):
+        return 1 + .5 * np.cos(3 * np.asarray(tau_))[..., None]
+
+      def phi(self, tau, tau_, at_earlier=None):
+        return super().phi(tau, tau_) * self.at_earlier(tau_)
+
+    class Interpolated(Exact):
+      def phi(self, tau, tau_, at_earlier=None):
+        if at_earlier is None:
+          at_earlier = self.at_earlier(tau_)
+        return Memory.phi(self, tau, tau_) * at_earlier
+
+    solutions = []
+    for kernel in (Exact(), Interpolated()):
+      solve = volterra.VolterraSolver(kernel, jnp.ones((1, 1)),
+                                      jnp.ones((1, 1)), 1., rtol=1e-6)
+      solve.extend(8.)
+      solutions.append(solve.solution(np.linspace(0., 8., 20)))
+    np.testing.assert_allclose(*solutions, rtol=0, atol=1e-9)
+
   @parameterized.parameters(1e-5, 1e-7, 1e-9)
   def test_cusp_alone(self, rtol):
     # rho + int (t - t')^(1/2) rho = 1 is solved by a Mittag-Leffler series.
