@@ -261,7 +261,7 @@ class TrajectoryTest(parameterized.TestCase):
     np.testing.assert_allclose(got, want, rtol=0,
                                atol=1e-3 * np.abs(want).max())
 
-  @parameterized.parameters(1e-2, 1e-4)
+  @parameterized.parameters(1e-2, 1e-6)
   def test_float32_warns_and_keeps_its_word(self, temperature):
     x, y, z = data()
     t = y.size * np.geomspace(.01, 1e3 / temperature, 20)
