@@ -77,8 +77,9 @@ _DIRECTLY, _TOO_MANY = 64, 40
 # Chebyshev points of a panel, between which functions of earlier times are
 # interpolated.
 _NODES = (1 - np.cos(np.pi * (np.arange(20) + .5) / 20)) / 2
-# Gauss points of a panel, for integrals of smooth functions and the solution.
-_MOMENTS = np.polynomial.legendre.leggauss(6)
+# Gauss points of a panel, and of the last one, for integrals of the solution
+# and functions that need not be accurate.
+_MOMENTS, _LAST = map(np.polynomial.legendre.leggauss, (3, 8))
 # About as many samples tell how to continue what is known.
 _GUESS_FROM = 256
 # About as many eigenvectors the preconditioner treats one by one.
@@ -855,10 +856,11 @@ class VolterraSolver:
     lengths = np.diff(ends[:-1])[:, None]
     x, weights = _MOMENTS
     tau = (ends[:-2, None] + lengths * (1 + x) / 2).ravel()
-    # Next to the end.
-    lag, last = quadrature.cusp_rule(np.zeros(1), ends[-1:] - ends[-2])
-    tau = np.append(tau, ends[-1] - lag)
-    weights = np.append(lengths * weights / 2, last)
+    # Of the root of the lag from the last time.
+    x, last = _LAST
+    root, length = (1 + x) / 2, ends[-1] - ends[-2]
+    tau = np.append(tau, ends[-1] - length * root**2)
+    weights = np.append(lengths * weights / 2, length * root * last)
     return tau, self._gamma * weights[:, None, None] * self.solution(tau)
 
   def _pad(self, weights: np.ndarray) -> np.ndarray:

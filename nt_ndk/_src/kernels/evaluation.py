@@ -41,7 +41,7 @@ _TEMPORARIES = 12
 _SKEW = 1000
 # Numbers of times of one evaluation on a sample: for each there is a program,
 # so that the largest that there is room for is used, of images the largest two.
-_SAMPLE_TIMES = 512, 32, 8
+_SAMPLE_TIMES = 512, 32, 8, 1
 
 
 @functools.lru_cache(maxsize=16)
