@@ -8,6 +8,7 @@ sentence. `docs/inputs.md` has the table.
 """
 
 import functools
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -22,6 +23,7 @@ from nt_ndk import predict
 from nt_ndk import stax
 from nt_ndk._src.kernels.evaluation import KernelEvaluator
 from nt_ndk._src.kernels.sample import Training
+from nt_ndk._src.predictors import problem
 
 jax.config.update('jax_enable_x64', True)
 
@@ -209,6 +211,25 @@ class ArraysTest(parameterized.TestCase):
     np.testing.assert_allclose(got[..., :2], want, atol=1e-5)
     if not value:
       np.testing.assert_array_equal(got[..., 2], 0.)
+
+  @parameterized.parameters('more_than_samples', 'few_components')
+  def test_many_columns(self, kind):
+    # Those of other columns, at the same time, which is divided by `y.size`.
+    rng = np.random.RandomState(0)
+    y = (rng.normal(size=(N, 9)) if kind == 'more_than_samples' else
+         rng.normal(size=(N, 1)) * 10.**-np.arange(9))
+    t = np.array([0., 10., 1e3])
+    want = predictor(y=y)
+    with mock.patch.object(problem, '_COLUMN_BYTES', 0):
+      with mock.patch.object(problem, '_FEWEST_COLUMNS', 2):
+        got = predictor(y=y)
+        for x_test in (X_TEST, None):
+          a, b = (np.asarray(f(t=t, x_test=x_test, get='ndk'))
+                  for f in (got, want))
+          np.testing.assert_allclose(a, b, atol=1e-5 * np.sqrt(np.mean(y**2)))
+          # Solutions that were forgotten in part go on.
+          t = np.append(t, [1e5, 1e9])
+    self.assertLess(got.stats['estimated_error'], 1e-4)
 
   def test_zero_targets(self):
     np.testing.assert_array_equal(learning(y=0 * Y)[0], 0.)

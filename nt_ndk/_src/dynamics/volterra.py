@@ -80,8 +80,8 @@ _NODES = (1 - np.cos(np.pi * (np.arange(20) + .5) / 20)) / 2
 # Gauss points of a panel, and of the last one, for integrals of the solution
 # and functions that need not be accurate.
 _MOMENTS, _LAST = map(np.polynomial.legendre.leggauss, (3, 8))
-# About as many samples tell how to continue what is known.
-_GUESS_FROM = 256
+# About as many samples, and outputs, tell how to continue what is known.
+_GUESS_FROM, _OUTPUTS = 256, 4
 # About as many eigenvectors the preconditioner treats one by one.
 _PROBES = 96
 # Fraction of the largest time whose modes are those to begin with.
@@ -125,7 +125,7 @@ class Record(NamedTuple):
     weights: `[s, points so far, R]`, of past points and its own.
     x: `[s, n, k]`, solution.
     images: `[s, R, n, k]`, what the :math:`K_r` make of it.
-    error: estimated error, relative to the size of `y`.
+    error: estimated error, relative to `scale`.
     limit_error: distance from the limit, in the same units.
     step: length of the next panel.
     modes_at: time of the modes.
@@ -149,6 +149,16 @@ class Record(NamedTuple):
 # `[points, R, n, k]`.
 
 
+def _with_room(values, room):
+  """The same, and zeros, which take no memory on the host before their use."""
+  if numpy_of(values) is np:
+    out = np.zeros((room,) + values.shape[1:], values.dtype)
+    out[:len(values)] = values
+    return out
+  return jnp.pad(values, [(0, room - len(values))] + [(0, 0)] *
+                 (values.ndim - 1))
+
+
 def _rms(x):
   """Root mean square over samples and outputs, the largest over points."""
   return numpy_of(x).sqrt((x**2).mean((1, 2)).max())
@@ -159,7 +169,8 @@ def _images(x, factors):
   """`K_r x`, `[s, R, m, k]`; factors `[m, R * n]`, x `[s, n, k]`."""
   s, n, k = x.shape
   out = product(factors, x.transpose((1, 0, 2)).reshape((n, -1)))
-  return out.reshape((len(factors), -1, s, k)).transpose((2, 1, 0, 3))
+  # In the order in which they are kept and summed.
+  return out.reshape((len(factors), -1, s, k)).transpose((2, 1, 0, 3)).copy()
 
 
 @on_either
@@ -171,18 +182,16 @@ def _weigh(images, weights):
 
 
 def _multiply(x, matrix, transposed=False):
-  """`matrix @ x` at all points `[s, n, k]`, in the precision of the matrix."""
-  s, n, k = x.shape
-  flat = x.transpose((1, 0, 2)).reshape((n, -1)).astype(matrix.dtype)
-  out = product(matrix, flat, transposed).astype(x.dtype)
-  return out.reshape((n, s, k)).transpose((1, 0, 2))
+  """`matrix @ x`, of `x` `[n, s, k]`, in the precision of the matrix."""
+  flat = x.reshape((len(x), -1)).astype(matrix.dtype)
+  return product(matrix, flat, transposed).astype(x.dtype).reshape(x.shape)
 
 
 @on_either
 def _precondition(residual, evecs, inverse):
   """Solves the equations of modes; inverse `[n, s, s]`."""
-  z = _multiply(residual, evecs, transposed=True)
-  return _multiply(numpy_of(z).einsum('nij,jnk->ink', inverse, z), evecs)
+  z = _multiply(residual.transpose((1, 0, 2)), evecs, transposed=True)
+  return _multiply(inverse @ z, evecs).transpose((1, 0, 2))
 
 
 def _factorize(factors, inner, dtype):
@@ -312,8 +321,10 @@ def _guess_products(rho, images, right, inner):
   """
   np_ = numpy_of(rho)
   points, stages = len(rho), len(right)
-  some = slice(None, None, -(-rho.shape[1] // _GUESS_FROM))
-  rho, images, right = rho[:, some], images[:, :, some], right[:, some]
+  some = tuple(slice(None, None, -(-size // most)) for size, most in zip(
+      rho.shape[1:], (_GUESS_FROM, _OUTPUTS)))
+  rho, right = (a[(slice(None), *some)] for a in (rho, right))
+  images = images[(slice(None), slice(None), *some)]
   columns = np_.einsum('ijr,grnk->gjink', inner, images)
   columns += np_.einsum('gnk,ij->gjink', rho, np.eye(stages, dtype=rho.dtype))
   columns = np_.concatenate([columns.reshape((points * stages, -1)),
@@ -354,7 +365,8 @@ def _jump(x, x_images, rho, images, begin, at_start, end, smoothing):
 def _distance(x, limit, integral):
   """Of a solution from its limit, and what that integrates to."""
   x = x - limit
-  return numpy_of(x).stack([_rms(x), _rms(_multiply(x, integral))])
+  change = _multiply(x.transpose((1, 0, 2)), integral).transpose((1, 0, 2))
+  return numpy_of(x).stack([_rms(x), _rms(change)])
 
 
 @functools.partial(jax.jit, static_argnames='points')
@@ -383,7 +395,7 @@ class VolterraSolver:
 
   Attributes:
     ends: `[panels + 1]`, ends of the panels so far, the first one 0.
-    errors: estimated error of each panel, relative to the size of `y`.
+    errors: estimated error of each panel, relative to `scale`.
     floor: error that no length of panels lowers, in the same units.
     settled: whether the solution has reached its limit; it is not solved for
       any further.
@@ -403,6 +415,8 @@ class VolterraSolver:
       max_step: float = np.inf,
       fixed_step: Optional[float] = None,
       journal: Optional[Journal] = None,
+      scale: Optional[float] = None,
+      like: Optional['VolterraSolver'] = None,
   ) -> None:
     r"""Prepares the solution; nothing is solved yet.
 
@@ -411,7 +425,7 @@ class VolterraSolver:
       factors: `[n, R * n]`, the matrices :math:`K_r` side by side.
       y: `[n, k]`, right-hand side.
       gamma: factor of the integral.
-      rtol: tolerance, relative to the root mean square of `y`.
+      rtol: tolerance, relative to `scale`.
       limit: returns `[n, k]`, the solution at late times, and `[n, n]`, the
         integral of :math:`\mathcal K(\tau, \tau')` over :math:`\tau'` there.
       limit_from: time from which the solution is compared with its limit.
@@ -421,6 +435,9 @@ class VolterraSolver:
       fixed_step: length of all panels, without adaptation (to measure orders).
       journal: keeps panels, and has those of an earlier solution of the same
         equation, which is taken up where it ended.
+      scale: size of `y`; the default is its root mean square.
+      like: a solver of the same equation with another right-hand side, whose
+        modes are taken over.
     """
     self._kernel = kernel
     self._direct = len(factors) <= _DIRECTLY
@@ -436,24 +453,26 @@ class VolterraSolver:
     self._max_step = max_step
     self._fixed_step = fixed_step
     self._collocation = quadrature.Collocation.radau(stages)
-    self._scale = max(float(np.sqrt(np.mean(np.square(y)))), 1e-300)
+    self._scale = max(float(np.sqrt(np.mean(np.square(y)))) if scale is None
+                      else scale, 1e-300)
 
     # Values at time 0 and at all points, and their images; room for more.
     first = self._y[None]
-    self._rho, self._images = (
-        numpy_of(a).concatenate([a, numpy_of(a).zeros((ROOM - 1,) + a.shape[1:],
-                                                      a.dtype)])
-        for a in (first, _images(first, self._factors)))
+    self._rho = _with_room(first, ROOM)
+    self._kept: Optional[Matrices] = None
     self._points = np.zeros(0)
     # Of each panel: [stages, points so far, R].
     self._weights: list[np.ndarray] = []
     self._gauss = np.zeros(0)
     self._at_gauss = kernel.at_earlier(self._gauss)
     self._step: Optional[float] = None
-    self._modes: Optional[_Modes] = None
     # Modes couple most when they begin to diffuse. Single precision will do in
     # general: they only precondition.
+    self._modes: Optional[_Modes] = None
     self._modes_at, self._precise = _MODES_FROM * kernel.tau_max, False
+    if like is not None:
+      self._modes, self._direct = like._modes, like._direct
+      self._modes_at, self._precise = like._modes_at, like._precise
     self.ends = np.zeros(1)
     self.errors: list[float] = []
     self.settled = False
@@ -467,8 +486,20 @@ class VolterraSolver:
 
   @property
   def tolerance(self) -> float:
-    """What is left of the equations at points, relative to the size of `y`."""
+    """What is left of the equations at points, relative to `scale`."""
     return max(2e-2 * self._rtol, 4 * float(np.finfo(self._y.dtype).eps))
+
+  @property
+  def _images(self) -> Matrices:
+    """Of the values so far; found again if they were not kept."""
+    if self._kept is None:
+      known = self._rho[:1 + len(self._points)]
+      self._kept = _with_room(_images(known, self._factors), len(self._rho))
+    return self._kept
+
+  def release(self) -> None:
+    """Forgets what only later times need, and takes most of the memory."""
+    self._kept = None
 
   # Quadrature in time.
 
@@ -646,16 +677,15 @@ class VolterraSolver:
     while len(self._points) + stages > record.weights.shape[1]:
       self._retract()
     if 1 + len(self._points) + stages > len(self._rho):
-      self._rho, self._images = (
-          numpy_of(a).concatenate([a, numpy_of(a).zeros_like(a)])
-          for a in (self._rho, self._images))
+      self._rho, self._kept = (
+          _with_room(a, 2 * len(a)) for a in (self._rho, self._images))
     count = 1 + len(self._points)
     if self._host:
       self._rho[count:count + stages] = record.x
       self._images[count:count + stages] = record.images
     else:
-      self._rho, self._images = _append(self._rho, self._images, record.x,
-                                        record.images, count)
+      self._rho, self._kept = _append(self._rho, self._images, record.x,
+                                      record.images, count)
     start = self.ends[-1]
     gauss = start + (tau[-1] - start) * self._collocation.gauss
     at_gauss = self._kernel.at_earlier(gauss)
@@ -680,7 +710,7 @@ class VolterraSolver:
 
     Args:
       step: length of this panel.
-      error: of this panel, relative to the size of `y`.
+      error: of this panel, relative to `scale`.
     """
     if not self.errors:
       return _MAX_GROWTH
@@ -819,7 +849,8 @@ class VolterraSolver:
     """
     count = 1 + len(self._points)
     room = count if self._host else -(-count // _ROUND) * _ROUND
-    weights = np.zeros((room, room, self._images.shape[1]), self._y.dtype)
+    terms = self._factors.shape[1] // len(self._factors)
+    weights = np.zeros((room, room, terms), self._y.dtype)
     start = 1
     for panel in self._weights:
       stop = start + len(panel)

@@ -41,6 +41,9 @@ _WARN = 1e-3
 # Matrices beside those of a kernel: that of the NTK, that under the prior,
 # eigenvectors, and what these take to be found.
 _OTHERS = 7
+# Columns of targets that are solved for at once: as many as take these bytes,
+# with about such a rank of kernels, but no fewer than these.
+_COLUMN_BYTES, _SOME_RANK, _FEWEST_COLUMNS = 2**30, 12, 12
 # Outputs, or mixtures of them, for which kernels have to be accurate, and
 # numbers of modes that are learned of them.
 _COLUMNS, _RIDGES = 4, 8
@@ -204,6 +207,12 @@ class Problem:
 
   # Kernels.
 
+  @property
+  def columns_together(self) -> int:
+    """Number of columns of targets that are solved for at once."""
+    column = ROOM * _SOME_RANK * len(self.y) * self.dtype.itemsize
+    return max(_FEWEST_COLUMNS, int(_COLUMN_BYTES / column))
+
   def factors(self, kernel: CompressedKernel) -> jax.Array:
     """`[n, R * n]`, matrices of a compressed kernel on the training data."""
     rank = self.timed('compression', lambda: kernel.family.rank)
@@ -214,7 +223,8 @@ class Problem:
         matrix, 0 if self.store else rank,
         max(_OTHERS * matrix,
             2 * matrix + self.evaluator.temporary_bytes(kernel.get)) +
-        rank * ROOM * self.y.nbytes)
+        rank * ROOM * matrix // len(self.y) * min(
+            self.y.shape[1], self.columns_together) + ROOM * self.y.nbytes)
     size = f', {rank} x {matrix / 1e9:.2f} GB' if matrix > 1e7 else ''
     bar = self.bar(f'Kernels{size}', rank)
     out = self.timed('kernels', lambda: kernel.factors(bar.to))
