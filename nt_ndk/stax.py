@@ -141,7 +141,22 @@ def serial(*layers: _Layer) -> _Layer:
 
 @functools.wraps(_nt.parallel)
 def parallel(*layers: _Layer) -> _Layer:
-  return _two_time.combined(_nt.parallel, layers, tuple, 'parallel')
+  count = len(layers)
+
+  def of_as_many(f, index):
+    # That of NT leaves out what is more, without a word.
+    @functools.wraps(f)
+    def checked(*args, **kwargs):
+      if len(args[index]) != count:
+        raise ValueError(f'`parallel` has {count} layers: pass as many inputs, '
+                         f'in a tuple. Got {len(args[index])}.')
+      return f(*args, **kwargs)
+    return checked
+
+  def combine(*layers):
+    return tuple(map(of_as_many, _nt.parallel(*layers), (1, 1, 0)))
+
+  return _two_time.combined(combine, layers, tuple, 'parallel')
 
 
 @functools.wraps(_nt.repeat)

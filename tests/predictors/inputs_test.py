@@ -636,6 +636,19 @@ class ContainersTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, 'as many samples'):
       predictor(kernel_fn, [x[0], x[1][:1]])
 
+  def test_inputs_that_do_not_fit(self):
+    x, _ = both_inputs(list, False)
+    kernel_fn = branches(stax.FanInSum, False)
+    for bad in (x[:1], x + x[:1]):
+      with self.assertRaisesRegex(ValueError, '2 layers: .* Got [13]'):
+        predictor(kernel_fn, bad)
+    for bad in ([X], (X, X)):
+      with self.assertRaisesRegex(TypeError, 'a tuple of arrays of shape .6, '
+                                  '3.*does not fit the network'):
+        predictor(KERNEL_FN, bad)
+    with self.assertRaisesRegex(TypeError, 'an array of shape .6, 3.*not fit'):
+      predictor(kernel_fn, X)
+
 
 class ImagesTest(parameterized.TestCase):
   """Sizes of covariances are those of the network."""
