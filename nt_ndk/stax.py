@@ -70,6 +70,22 @@ from nt_ndk._src.layers import two_time as _two_time
 from nt_ndk._src.layers.two_time import layer
 from nt_ndk._src.layers.weight_process import WeightProcess as _WeightProcess
 
+# What is new here, then what is Neural Tangents': in this order in the docs.
+__all__ = [
+    'Dense', 'Conv', 'ConvLocal', 'ConvTranspose', 'GlobalSelfAttention',
+    'Hermite', 'prior_std', 'layer',
+    'serial', 'parallel', 'repeat', 'ABRelu', 'Abs', 'Aggregate',
+    'AggregateImplementation', 'AttentionMechanism', 'AvgPool', 'Bool', 'Cos',
+    'Diagonal', 'DotGeneral', 'Dropout', 'Elementwise',
+    'ElementwiseNumerical', 'Erf', 'Exp', 'ExpNormalized', 'FanInConcat',
+    'FanInProd', 'FanInSum', 'FanOut', 'Flatten', 'Gabor', 'Gaussian', 'Gelu',
+    'GlobalAvgPool', 'GlobalSumPool', 'Identity', 'ImageResize', 'Index',
+    'LayerNorm', 'LeakyRelu', 'MaskedArray', 'Monomial', 'Padding',
+    'Polynomial', 'PositionalEmbedding', 'Rbf', 'RectifiedMonomial', 'Relu',
+    'requires', 'Sigmoid_like', 'Sign', 'Sin', 'Slice', 'SumPool',
+    'supports_masking', 'unmask_fn',
+]
+
 # Layers without random weights are Neural Tangents' own.
 ABRelu = _two_time.stock(_nt.ABRelu)
 Abs = _two_time.stock(_nt.Abs)
