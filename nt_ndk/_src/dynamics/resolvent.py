@@ -83,6 +83,35 @@ class TimeKernel(Protocol):
     """`phi` at later times `[E, L]` for each earlier time `[E]`."""
 
 
+class Shifted(NamedTuple):
+  """A `TimeKernel` in time since a beginning.
+
+  Attributes:
+    time: the kernel.
+    start: the beginning.
+  """
+  time: TimeKernel
+  start: float
+
+  @property
+  def cusp_width(self) -> float:
+    return self.time.cusp_width
+
+  @property
+  def early_width(self) -> float:
+    return self.time.early_width
+
+  def at_earlier(self, tau_: np.ndarray) -> np.ndarray:
+    return self.time.at_earlier(self.start + tau_)
+
+  def phi(self, tau: Numbers, tau_: Numbers) -> np.ndarray:
+    return self.time.phi(self.start + tau, self.start + tau_)
+
+  def phi_rows(self, tau: np.ndarray, tau_: np.ndarray,
+               at_earlier: Optional[np.ndarray] = None) -> np.ndarray:
+    return self.time.phi_rows(self.start + tau, self.start + tau_, at_earlier)
+
+
 class LowRankKernel(NamedTuple):
   r""":math:`\sum_r \varphi_r(\tau, \tau') K_r` on the training data.
 
@@ -747,8 +776,8 @@ class Resolvent:
     return total.T @ (self.basis.evecs.T @ y)
 
   def predictions(self, kappa: np.ndarray, cross: np.ndarray, prior: np.ndarray,
-                  scale: np.ndarray,
-                  y: Matrices) -> tuple[np.ndarray, np.ndarray, float]:
+                  scale: np.ndarray, y: Matrices, keep: bool = False
+                  ) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
     """Mean and covariance of predictions, in blocks of bounded memory.
 
     Args:
@@ -757,21 +786,24 @@ class Resolvent:
       prior: `[m, m]`, or `[m]` for variances only.
       scale: `[m]`, standard deviations of the predictions without data.
       y: `[n, k]`, targets.
+      keep: whether to return moments.
 
     Returns:
-      Mean `[m, k]`, covariance `[m, m]` or variances `[m]`, and an estimate of
-      the relative error of the coarse grid.
+      Mean `[m, k]`, covariance `[m, m]` or variances `[m]`, an estimate of the
+      relative error of the coarse grid, and moments as in `Rows`, or none.
     """
     diagonal = prior.ndim == 1
     n, size, m = kappa.shape
     rank = max(self._coupling.shape[1], self.basis.nngp_diagonal.shape[1])
     block = max(1, _BLOCK_BYTES // (8 * n * size * rank))
-    means, parts, tails = [], [], []
+    means, parts, tails, kept = [], [], [], [np.zeros((n, size, 0))]
     for start in range(0, m, block):
       some = slice(start, start + block)
       rows = self.rows(kappa[:, :, some], scale[some])
       means.append(self.mean(rows, y))
       tails.append(rows.tail)
+      if keep:
+        kept.append(rows.moments)
       parts.append(self.covariance(rows, prior[some], cross[:, :, some])
                    if diagonal else rows[:3])
     if diagonal:
@@ -780,7 +812,8 @@ class Resolvent:
       h, moments, coupled = (np.concatenate(a, 2) for a in zip(*parts))
       rows = Rows(h, moments, coupled, max(tails))
       covariance = self.covariance(rows, prior, cross)
-    return np.concatenate(means), covariance, .1 * max(tails)
+    return (np.concatenate(means), covariance, .1 * max(tails),
+            np.concatenate(kept, 2))
 
   def covariance(self, rows: Rows, prior: np.ndarray,
                  cross: np.ndarray) -> np.ndarray:
