@@ -32,7 +32,7 @@ _SAFETY = 5
 # Times that are solved for in threads of their own.
 _AT_ONCE = 2
 # Error of functions of time, in `rtol`.
-_IN_TIME = 1e-2
+IN_TIME = 1e-2
 
 
 def project(covariance: np.ndarray) -> np.ndarray:
@@ -126,15 +126,44 @@ class Fluctuations:
   @functools.cached_property
   def stages(self) -> list[Union[Span, Flow]]:
     """Those of learning, none longer than equilibrium takes."""
-    out, start = [], 0.
-    for lesson, extent in zip(self._lessons, self._extents):
+    return self._stages([2 * self.end] * len(self._lessons))
+
+  def _stages(self, longest: Sequence[float]) -> list[Union[Span, Flow]]:
+    """Stages with noise that do not take more diffusion time than given."""
+    out: list[Union[Span, Flow]] = []
+    start = 0.
+    for lesson, extent, most in zip(self._lessons, self._extents, longest):
       flow = self._flow and not lesson.temperature
-      extent = extent if flow else min(extent, 2 * self.end)
+      extent = extent if flow else min(extent, most)
       stage: Any = Flow if flow else Span
       out.append(stage(self._problem, self.ndk, self.nngp, lesson, start,
                        extent))
       start += 0. if flow else extent
     return out
+
+  def compressed(self, numbers: np.ndarray, since: np.ndarray
+                 ) -> tuple[list[Union[Span, Flow]], np.ndarray]:
+    """Stages and times in which nothing is different, and nothing waits.
+
+    Equilibrium takes the time `end`, and so does forgetting.
+
+    Args:
+      numbers: `[T]`, numbers of stages.
+      since: `[T]`, times since their beginnings, in order.
+
+    Returns:
+      Stages, and times since their beginnings, `[T]`.
+    """
+    longest, shorter = [2 * self.end] * len(self.stages), since.copy()
+    for p, stage in enumerate(self.stages):
+      inside = np.flatnonzero(numbers == p)
+      if isinstance(stage, Span) and inside.size:
+        gaps = np.diff(since[inside], prepend=0.)
+        shorter[inside] = np.cumsum(np.minimum(gaps, self.end))
+        longest[p] = max(longest[p], shorter[inside[-1]] + self.end)
+    if max(longest) == 2 * self.end and np.all(shorter == since):
+      return self.stages, since
+    return self._stages(longest), shorter
 
   @property
   def end(self) -> float:
@@ -202,7 +231,7 @@ class Fluctuations:
       stage, prior = self.stages[numbers[i]], covariances[i]
       scale = standard_deviations(variances[i])
       terms = [Terms(function, f)
-               for function, f in zip(self._functions(tau[i]), factors)]
+               for function, f in zip(self.functions(tau[i]), factors)]
       if end is None:
         hand_on(receive())
         mean, covariance, learned = self._flowed(
@@ -254,7 +283,7 @@ class Fluctuations:
           rotated = [basis.rotate(stage.weighted(factor)) for factor in factors]
           bases[numbers[i]] = basis, rotated
         yield functools.partial(at, i, end, Predictions(
-            [stage.since(f) for f in self._functions(tau[i])], rotated, scale),
+            [stage.since(f) for f in self.functions(tau[i])], rotated, scale),
                                 None)
 
     learned = np.flatnonzero(((numbers > 0) | (since > 0)) &
@@ -275,7 +304,7 @@ class Fluctuations:
 
   # Stages.
 
-  def _functions(self, tau: float) -> list[Callable[[np.ndarray], np.ndarray]]:
+  def functions(self, tau: float) -> list[Callable[[np.ndarray], np.ndarray]]:
     """Of both kernels between predictions at one time and earlier ones."""
     return [functools.partial(kernel.family.phi, tau)
             for kernel in (self.ndk, self.nngp)]
@@ -342,7 +371,7 @@ class Fluctuations:
     """Kernels of predictions with training outputs up to a time."""
     count = terms[0].factors.shape[2]
     return [earlier_terms(kernel, matrix, [(t, slice(None))], [learned], until,
-                          count, _IN_TIME * self._problem.rtol)
+                          count, IN_TIME * self._problem.rtol)
             for kernel, matrix, t in zip((self.ndk, self.nngp), matrices,
                                          terms)]
 
@@ -359,9 +388,9 @@ class Fluctuations:
     else:
       out = self._problem.timed(
           'test', lambda: kernel.test_factors(x_test, **kwargs))
-    return self._to_vectors(out)
+    return self.to_vectors(out)
 
-  def _to_vectors(self, out: jax.Array) -> np.ndarray:
+  def to_vectors(self, out: jax.Array) -> np.ndarray:
     """`[m, R * n]` to `[n, R, m]`."""
     rows = to_host(out).reshape((len(out), -1, len(self._problem.y)))
     return np.ascontiguousarray(np.transpose(rows), float)
@@ -385,54 +414,8 @@ class Fluctuations:
     """
     span, end = self.stages[0], self._end_time(tau)
     assert isinstance(span, Span)
-    predictions = Predictions(self._functions(tau), [
+    predictions = Predictions(self.functions(tau), [
         end.basis.rotate(span.weighted(f)) for f in factors], scale)
     probes = self._probes(end, predictions)
     rows = probes.choose(Grid()).on
     return rows, predictions.kernels(rows.times), probes.error
-
-  def two_time_covariance(self, tau1: float, tau2: float, x_test: PyTree,
-                          diagonal: bool, **kwargs: Any) -> np.ndarray:
-    """Covariance of predictions at two diffusion times.
-
-    Args:
-      tau1: of the first predictions.
-      tau2: of the second ones, not later.
-      x_test: test inputs, or `None`.
-      diagonal: whether to pair each input with itself only.
-      **kwargs: of test inputs.
-
-    Returns:
-      `[m, m]`, or `[m]`.
-    """
-    problem = self._problem
-    evaluator = problem.evaluator
-    # From `end` on the process is stationary, and forgets within `end`.
-    shift = max(tau2 - self.end, 0.)
-    tau1, tau2 = min(tau1 - shift, 2 * self.end), tau2 - shift
-    x = problem.x_train if x_test is None else x_test
-    rows = np.arange(problem.rows(x_test))
-    prior = (evaluator.test_sample(x, np.stack([rows, rows], 1), np.array(
-        [[tau1, tau2]]), **kwargs)[0] if diagonal else
-             np.asarray(to_host(evaluator.test_test(
-                 x, 'nngp', tau1, tau2, **kwargs)), float))
-    if tau1 == 0:
-      return prior
-    scale = standard_deviations(evaluator.variances(
-        x, np.array([tau1, tau2]), **kwargs))
-    factors = self.factors(x_test, kwargs)
-
-    def solve(tau, scale):
-      rows, (kappa, _), _ = self.solved(tau, factors, scale)
-      return rows, rows.rows(kappa, scale)
-
-    first, first_rows = solve(tau1, scale[0])
-    second = second_rows = cross = None
-    if tau2 > 0:
-      second, second_rows = solve(tau2, scale[1])
-      cross = self.nngp.family.phi(
-          tau1, second.times) @ second.basis.rotate(factors[1])
-    swapped = self.nngp.test_factors(x, swap=True, **kwargs)
-    return first.two_time_covariance(
-        first_rows, tau2, second, second_rows, prior, self._to_vectors(swapped),
-        factors[1], cross)

@@ -24,6 +24,7 @@ from nt_ndk._src.predictors import answers
 from nt_ndk._src.predictors import gradient_flow
 from nt_ndk._src.predictors.documentation import documented
 from nt_ndk._src.predictors.fluctuations import Fluctuations
+from nt_ndk._src.predictors.joint import Joint
 from nt_ndk._src.predictors.problem import Problem
 from nt_ndk._src.predictors.stopping import LearningPredictFn
 from nt_ndk._src.predictors.stopping import Phases
@@ -131,7 +132,10 @@ def markov_proximal_mse_ensemble(
     **kernel_fn_test_test_kwargs)` that returns predictions at times `t`. Its
     attribute `stats` tells what the last prediction took, and
     `predict_fn.two_time_covariance(t1, t2, x_test=None, compute_cov="diag")`
-    is the covariance between predictions at two times.
+    is the covariance between predictions at two times;
+    `predict_fn.sample(key, n_samples, t, x_test=None)` draws networks of the
+    ensemble, along learning; `predict_fn.with_schedule(schedule)` is the
+    predictor of another schedule, which shares all kernels.
 
   Raises:
     TypeError: if an argument is of the wrong kind.
@@ -157,6 +161,12 @@ def markov_proximal_mse_ensemble(
     >>> # Mean again, and (50, 5) variance over the ensemble of networks.
     >>> mean, variance = predict_fn(t=t, x_test=x_test, get='ndk',
     >>>                             compute_cov='diag')
+    >>> # (100, 50, 5, 1) outputs of 100 networks.
+    >>> draws = predict_fn.sample(random.PRNGKey(2), 100, t, x_test)
+    >>> # Annealing: the temperature is lowered at time 1000.
+    >>> annealed_fn = predict_fn.with_schedule((
+    >>>     predict.Phase(1e3), predict.Phase(jnp.inf, temperature=1e-3)))
+    >>> mean = annealed_fn(t=t, x_test=x_test, get='ndk')
   """
   arguments.check_number('temperature', temperature, 0., strict=False)
   arguments.check_number('learning_rate', learning_rate, 0., strict=True)
@@ -336,15 +346,71 @@ def _predictor(problem: Problem, protocol: Protocol,
                                       t2)
     fluctuations.include(x_test, kwargs)
     diagonal = compute_cov == 'diag'
-    shape = (problem.rows(x_test),) * (2 - diagonal)
-    out = np.empty((t1.size,) + shape)
-    tau = protocol.diffusion_time
-    for i, (a, b) in enumerate(zip(tau(t1.ravel()), tau(t2.ravel()))):
-      out[i] = fluctuations.two_time_covariance(
-          max(a, b), min(a, b), x_test, diagonal, **kwargs)
-      if a < b and not diagonal:
-        out[i] = out[i].T
+    times, place = np.unique(np.stack([t1.ravel(), t2.ravel()]),
+                             return_inverse=True)
+    joint = Joint(problem, fluctuations, x_test, diagonal, kwargs)
+    first, second = place.reshape((2, -1))
+    out = problem.timed('covariance', lambda: joint.covariance(
+        *protocol.locate(times)))[first, second]
     return problem.restore_covariance(out, t1.shape, diagonal)
+
+  @in_full_precision
+  @documented
+  def sample(key: jax.Array, n_samples: int, t: Times = None,
+             x_test: PyTree = None,
+             **kernel_fn_test_test_kwargs: Any) -> jax.Array:
+    """Draws of whole learning trajectories, of networks of the ensemble.
+
+    Those of the Gaussian process whose mean `predict_fn` returns and whose
+    covariance `two_time_covariance`: joint over times, inputs and outputs. It
+    takes about one solution for each time, not for each pair of times.
+
+    Args:
+      key: random key.
+
+      n_samples: number of draws.
+
+      t:
+        times, in the units of `predict_fn`, a scalar or an array. `None` is
+        equilibrium.
+
+      x_test:
+        {x_test}
+
+      **kernel_fn_test_test_kwargs:
+        {kernel_fn_test_test_kwargs}
+
+    Returns:
+      An array of shape `(n_samples,) + t.shape + (n_test, ..., k)`.
+
+    Raises:
+      ArithmeticError: if the tolerance is out of reach.
+      TypeError: if a keyword argument is unknown.
+      ValueError: if an argument is out of range.
+    """
+    arguments.check_count('n_samples', n_samples)
+    t = arguments.canonicalize_time(t)
+    t = np.full((), np.inf) if t is None else t
+    x_test, kwargs = problem.question(x_test, kernel_fn_test_test_kwargs, t)
+    times, place = np.unique(t, return_inverse=True)
+    mean = trajectory.mean(times, x_test, **kwargs)
+    fluctuations.include(x_test, kwargs)
+    joint = Joint(problem, fluctuations, x_test, False, kwargs)
+    covariance = problem.timed('covariance', lambda: joint.covariance(
+        *protocol.locate(times)))
+    problem.stats['estimated_covariance_error'] = fluctuations.error
+    problem.warn(problem.stats['estimated_error'])
+    rows = mean.shape[0] * mean.shape[1]
+    evals, evecs = np.linalg.eigh(np.swapaxes(covariance, 1, 2).reshape(
+        (rows, rows)))
+    # What a finite tolerance leaves of negative eigenvalues is an error.
+    root = evecs * np.sqrt(np.maximum(evals, 0.))
+    noise = np.asarray(jax.random.normal(
+        key, (n_samples, rows, mean.shape[2]), problem.dtype))
+    out = mean + np.tensordot(noise, root, (1, 1)).swapaxes(1, 2).reshape(
+        (n_samples,) + mean.shape)
+    return problem.restore_mean(out[:, place.reshape(t.shape)],
+                                (n_samples,) + t.shape)
 
   @in_full_precision
   def phases() -> Phases:
@@ -361,5 +427,6 @@ def _predictor(problem: Problem, protocol: Protocol,
   out = cast(LearningPredictFn, predict_fn)
   out.stats = problem.stats
   out.two_time_covariance = two_time_covariance
+  out.sample = sample
   out.phases = phases if stages[-1].temperature > 0 else None
   return out

@@ -56,6 +56,22 @@ class Span:
     return LowRankKernel(Shifted(kernel.family, self.start) if self.start else
                          kernel.family, factors)
 
+  def recent(self, tau: float, longest: float) -> tuple['Span', float]:
+    """The last part of it up to `tau`, all that is not forgotten.
+
+    Args:
+      tau: time since the beginning.
+      longest: how much of it is taken at most.
+
+    Returns:
+      A span, and the time since its beginning.
+    """
+    if tau <= longest:
+      return self, tau
+    start = self.start + tau - longest
+    return Span(self._problem, *self._kernels, self.lesson, start,
+                longest), longest
+
   def end_time(self, tau: float) -> EndTime:
     """What resolvents that end at `tau` share; its basis may be the last.
 
