@@ -26,6 +26,7 @@ from neural_tangents.predict import gradient_descent_mse_ensemble
 from neural_tangents.predict import max_learning_rate
 from neural_tangents.predict import ODEState
 
+from nt_ndk._src.base.protocol import Phase
 from nt_ndk._src.predictors.diffusive_limit import diffusive_limit_mse_ensemble
 from nt_ndk._src.predictors.markov_proximal import markov_proximal_mse_ensemble
 from nt_ndk._src.predictors.representational_drift import (
