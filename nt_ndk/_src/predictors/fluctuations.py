@@ -17,6 +17,7 @@ from nt_ndk._src.dynamics.impulse import Impulse
 from nt_ndk._src.dynamics.probes import Grid
 from nt_ndk._src.dynamics.probes import Predictions
 from nt_ndk._src.dynamics.probes import Probes
+from nt_ndk._src.dynamics.probes import Solved
 from nt_ndk._src.dynamics.resolvent import EndTime
 from nt_ndk._src.dynamics.resolvent import Resolvent
 from nt_ndk._src.kernels.compressed import CompressedKernel
@@ -242,9 +243,7 @@ class Fluctuations:
         solved = probes.choose(receive())
         hand_on(probes.grid)
         mean, covariance, error, learned = self._learned(
-            stage, probes.needed(solved), predictions, prior, scale,
-            numbers[i] > 0)
-        error += 2 * probes.error
+            stage, probes, solved, predictions, prior, numbers[i] > 0)
       for p in range(numbers[i] - 1, -1, -1):
         if tau[i] - self.stages[p + 1].start >= self.end:
           break  # Forgotten.
@@ -259,9 +258,9 @@ class Fluctuations:
           predictions = self._rotated(stage, end, terms, scale)
           probes = self._probes(end, predictions)
           more, covariance, left, learned = self._learned(
-              stage, probes.needed(probes.choose(Grid())), predictions,
-              covariance, scale, p > 0)
-          error += left + 2 * probes.error
+              stage, probes, probes.choose(Grid()), predictions, covariance,
+              p > 0)
+          error += left
         mean = mean + more
       return mean, covariance, error
 
@@ -334,15 +333,18 @@ class Fluctuations:
         [span.since(t.function) for t in terms],
         [end.basis.rotate(span.weighted(t.factors)) for t in terms], scale)
 
-  def _learned(self, span: Any, rows: Resolvent, predictions: Predictions,
-               prior: np.ndarray, scale: np.ndarray, keep: bool
+  def _learned(self, span: Any, probes: Probes, solved: Solved,
+               predictions: Predictions, prior: np.ndarray, keep: bool
                ) -> tuple[np.ndarray, np.ndarray, float, Learned]:
-    """Mean and covariance because of a span, its error, and what is owed."""
+    """Mean and covariance because of a span, their error, and what is owed."""
+    # All of the grid for kernels with outputs before the span.
+    rows = solved.on if keep else probes.needed(solved)
     kappa, cross = predictions.kernels(rows.times)
     y = span.weighted(to_host(span.lesson.y))
     mean, covariance, error, moments = rows.predictions(
-        kappa, cross, prior, scale, y, keep)
-    return mean, covariance, error, self._owed(span, rows, moments)
+        kappa, cross, prior, predictions.scale, y, keep)
+    return (mean, covariance, error + 2 * probes.error,
+            self._owed(span, rows, moments))
 
   def _owed(self, span: Span, rows: Resolvent, moments: np.ndarray,
             some: slice = slice(None)) -> Learned:
