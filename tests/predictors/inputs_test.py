@@ -229,6 +229,11 @@ class ArraysTest(parameterized.TestCase):
           np.testing.assert_allclose(a, b, atol=1e-5 * np.sqrt(np.mean(y**2)))
           # Solutions that were forgotten in part go on.
           t = np.append(t, [1e5, 1e9])
+        schedule = (predict.Phase(1e3, 3 * T),
+                    predict.Phase(np.inf, y_train=y[::-1]))
+        a, b = (np.asarray(f.with_schedule(schedule)(
+            t=t, x_test=X_TEST, get='ndk')) for f in (got, want))
+        np.testing.assert_allclose(a, b, atol=1e-5 * np.sqrt(np.mean(y**2)))
     self.assertLess(got.stats['estimated_error'], 1e-4)
 
   def test_zero_targets(self):
