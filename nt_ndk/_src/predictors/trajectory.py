@@ -34,8 +34,16 @@ class Trajectory:
   takes to equilibrium: nothing changes after that.
   """
 
-  def __init__(self, problem: Problem, protocol: Protocol) -> None:
-    self._problem, self._protocol = problem, protocol
+  def __init__(self, problem: Problem, protocol: Protocol,
+               noise: bool = True) -> None:
+    """Takes a protocol.
+
+    Args:
+      problem: data and kernels.
+      protocol: stages of learning.
+      noise: whether there is any, and a posterior to end at.
+    """
+    self._problem, self._protocol, self._noise = problem, protocol, noise
     self._lessons = [problem.lesson(stage) for stage in protocol.stages]
     self._posteriors = [Posterior(problem, lesson) for lesson in self._lessons]
     # Solutions of the first stages, in kernels of a fit.
@@ -79,7 +87,7 @@ class Trajectory:
     else:
       # What is later than the trajectory, which ends where it has settled.
       times, end = part.ends[0] + since, part.ends[-1]
-      inside = times <= end + 1e-6 * (end - part.ends[0])
+      inside = (times <= end + 1e-6 * (end - part.ends[0])) | (not self._noise)
       times = tau = np.minimum(times, end)[inside]
     out = np.empty((len(since),) + (
         lesson.y.shape if factors is None else
@@ -138,7 +146,7 @@ class Trajectory:
       return (lesson.y - posterior.predictions(None)[0],
               kernel if weight is None else kernel * (weight / largest))
 
-    last = number == len(self._lessons) - 1
+    last = self._noise and number == len(self._lessons) - 1
     self._parts.append(VolterraSolver(
         family, factors, lesson.y, largest / lesson.temperature, problem.rtol,
         limit=limit if last else None, limit_from=start + .2 * slow,
@@ -256,7 +264,7 @@ class Trajectory:
     if solver.settled:
       return solver.limit_error
     end = solver.ends[-1:]
-    if solver.ends[0] + since <= end[0]:
+    if not self._noise or solver.ends[0] + since <= end[0]:
       return 0.
     # At the end of time.
     limit = self._lessons[number].y - self.equilibrium(None, stage=number)[0]
