@@ -151,6 +151,16 @@ class Protocol:
     """Diffusion time at training times."""
     return self._since(t, 'tau', [s.rate * s.temperature for s in self.stages])
 
+  def diffusion_lag(self, start: float, t: np.ndarray) -> np.ndarray:
+    """Diffusion time that passes in times `t` after a training time."""
+    out = np.zeros(np.shape(t))
+    for stage in self.stages:
+      begin = max(stage.start - start, 0.)
+      if stage.temperature and stage.stop > start:
+        out = out + stage.rate * stage.temperature * (
+            np.clip(t, begin, stage.stop - start) - begin)
+    return out
+
   def _since(self, t: np.ndarray, name: str, rates: list[float]) -> np.ndarray:
     i = self.stage(t)
     starts, values = (np.array([getattr(s, n) for s in self.stages])[i]

@@ -33,7 +33,6 @@ from nt_ndk._src.predictors.stopping import LearningPredictFn
 from nt_ndk._src.predictors.stopping import Phases
 from nt_ndk._src.predictors.trajectory import Trajectory
 
-
 # Smallest tolerance of weights that decay, whose kernels vary by many orders of
 # magnitude, and time scales of these.
 _DECAY_RTOL = 1e-4
