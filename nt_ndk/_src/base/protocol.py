@@ -37,7 +37,6 @@ class Phase(NamedTuple):
     >>> import numpy as np
     >>> from nt_ndk import predict
     >>> #
-    >>> # Annealing; then one sample is left out.
     >>> schedule = (predict.Phase(1e3, temperature=.1),
     >>>             predict.Phase(1e3, temperature=.01),
     >>>             predict.Phase(np.inf, temperature=.01,

@@ -33,13 +33,13 @@ def decaying(kernel_fn: KernelFn) -> KernelFn:
   Raises:
     ValueError: if the weights of the network are not known.
   """
-  network = getattr(kernel_fn, 'two_time_kernel_fn', None)
+  network: Any = getattr(kernel_fn, 'two_time_kernel_fn', None)
   structure = getattr(network, 'structure', None)
   if not two_time.is_pure(kernel_fn) or structure is None:
     raise ValueError('`weight_decay` needs the `kernel_fn` of a network of '
                      '`nt_ndk.stax`, not wrapped by `nt_ndk.batch`: pass that, '
                      'and `batch_size`.')
-  stds = jax.tree_util.tree_leaves(kernel_fn.prior_std)
+  stds = jax.tree_util.tree_leaves(network.prior_std)
   if any(map(callable, stds)) or len(stds) != sum(
       1 + (layer.b_std != 0) for layer in structure.numbers):
     raise ValueError(

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictions after the readout is frozen while hidden weights go on."""
 
-from typing import Any, Sequence
+from typing import Any, cast, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +19,7 @@ from nt_ndk._src.predictors.problem import Lesson
 from nt_ndk._src.predictors.problem import Problem
 from nt_ndk._src.predictors.spans import earlier_terms
 from nt_ndk._src.predictors.spans import Learned
+from nt_ndk._src.predictors.spans import Span
 from nt_ndk._src.predictors.spans import Terms
 
 
@@ -128,15 +129,15 @@ class Drift:
     mean = np.zeros((len(scale), problem.y.shape[1]))
     late = None
     if self._hidden_learning and lag > 0:
-      after, (span,) = self._after, self._after.stages
-      late, (late_kappa, late_cross), change = after.solved(
+      after, span = self._after, cast(Span, self._after.stages[0])
+      resolvent, (late_kappa, late_cross), change = after.solved(
           lag, after.factors(x_test, kwargs), scale)
-      rows = late.rows(late_kappa, scale)
-      mean += late.mean(rows, span.weighted(span.lesson.y))
+      rows = resolvent.rows(late_kappa, scale)
+      mean += resolvent.mean(rows, span.weighted(span.lesson.y))
       self.error = max(self.error, .1 * rows.tail + change)
-      prior = late.covariance(rows, prior, late_cross)
-      late = after.owed(span, late, rows.moments)
-    learned = []
+      prior = resolvent.covariance(rows, prior, late_cross)
+      late = after.owed(span, resolvent, rows.moments)
+    learned: list[Learned] = []
     for p, (stage, on) in enumerate(stages):
       times = stage.start + (np.zeros(1) if on is None else on.times)
       values = self._past_kernels(time, times, x, kwargs)
@@ -151,7 +152,7 @@ class Drift:
           values[i] = values[i] + terms.function(times) @ terms.factors
       if on is None:
         more, prior, owed = before.flowed(
-            stage, *stage.complete(),
+            stage, stage.complete(),
             [Terms(lambda tau: np.ones((len(tau), 1)), a) for a in values],
             prior)
       else:

@@ -236,7 +236,7 @@ class Fluctuations:
       if end is None:
         hand_on(receive())
         mean, covariance, learned = self.flowed(
-            stage, *flowing, terms, prior)
+            stage, flowing, terms, prior)
         error = 0.
       else:
         probes = self._probes(end, predictions)
@@ -252,7 +252,7 @@ class Fluctuations:
                               self.stages[p + 1].start)
         if isinstance(stage, Flow):
           more, covariance, learned = self.flowed(
-              stage, *self.complete(p), terms, covariance)
+              stage, self.complete(p), terms, covariance)
         else:
           end = self.complete(p)
           predictions = self._rotated(stage, end, terms, scale)
@@ -285,7 +285,7 @@ class Fluctuations:
             [stage.since(f) for f in self.functions(tau[i])], rotated, scale),
                                 None)
 
-    learned = np.flatnonzero(((numbers > 0) | (since > 0)) &
+    learned: Any = np.flatnonzero(((numbers > 0) | (since > 0)) &
                              np.any(variances > 0, 1))
     # No JAX in threads, which do not know its settings.
     threads = _AT_ONCE if arrays.on_host(problem.factors(self.ndk)) else 1
@@ -353,10 +353,10 @@ class Fluctuations:
     return Learned(span.start + rows.times,
                    span.weighted(vectors.reshape(moments.shape)), some)
 
-  def flowed(self, flow: Any, gain: np.ndarray, without: np.ndarray,
-              terms: Sequence[Terms], prior: np.ndarray
-              ) -> tuple[np.ndarray, np.ndarray, Learned]:
-    """The same for gradient flow, and a covariance of training outputs."""
+  def flowed(self, flow: Any, how: Any, terms: Sequence[Terms],
+             prior: np.ndarray) -> tuple[np.ndarray, np.ndarray, Learned]:
+    """The same for gradient flow, with its gain and a covariance."""
+    gain, without = how
     kappa, cross = (t.at(flow.start) for t in terms)
     weights = gain @ kappa
     product = without @ weights
@@ -443,7 +443,7 @@ class Fluctuations:
     for p in range(len(self.stages) - 1, -1, -1):
       stage = self.stages[p]
       if isinstance(stage, Flow):
-        _, _, learned = self.flowed(stage, *self.complete(p), terms, scale**2)
+        _, _, learned = self.flowed(stage, self.complete(p), terms, scale**2)
         out.append((stage, None))
       else:
         end = self.complete(p)

@@ -176,9 +176,8 @@ def markov_proximal_mse_ensemble(
     >>> # Mean again, and (50, 5) variance over the ensemble of networks.
     >>> mean, variance = predict_fn(t=t, x_test=x_test, get='ndk',
     >>>                             compute_cov='diag')
-    >>> # (100, 50, 5, 1) outputs of 100 networks.
-    >>> draws = predict_fn.sample(random.PRNGKey(2), 100, t, x_test)
-    >>> # Annealing: the temperature is lowered at time 1000.
+    >>> # (100, 5, 5, 1) outputs of 100 networks.
+    >>> draws = predict_fn.sample(random.PRNGKey(2), 100, t[::10], x_test)
     >>> annealed_fn = predict_fn.with_schedule((
     >>>     predict.Phase(1e3), predict.Phase(jnp.inf, temperature=1e-3)))
     >>> mean = annealed_fn(t=t, x_test=x_test, get='ndk')
@@ -271,8 +270,6 @@ def _predictor(problem: Problem, protocol: Protocol,
       covariance = compute_cov and problem.timed(
           'covariance', lambda: covariances(t.ravel(), x_test, compute_cov,
                                             **kwargs))
-      if not t_shape:
-        mean, covariance = mean[0], compute_cov and covariance[0]
     return answers.restore(problem, mean, covariance, t_shape, compute_cov)
 
   def covariances(t: np.ndarray, x_test: PyTree, compute_cov: ComputeCov,

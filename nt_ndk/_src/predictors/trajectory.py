@@ -53,8 +53,8 @@ class Trajectory:
   @functools.cached_property
   def _scale(self) -> float:
     """What errors are relative to."""
-    return max(self._problem.y_scale, *(
-        float(np.sqrt(np.mean(np.square(lesson.y))))
+    return max(1e-300, *(
+        float(np.sqrt(np.mean(np.square(lesson.y[lesson.weights > 0]))))
         for lesson in self._lessons))
 
   def equilibrium(self, x_test: PyTree, compute_cov: Any = False,
@@ -103,7 +103,7 @@ class Trajectory:
     return out
 
   def _past(self, number: int, tau: np.ndarray,
-            factors: Any = None) -> Union[np.ndarray, float]:
+            factors: Any = None) -> Any:
     """What is left of earlier stages, `[T, m, k]`, at diffusion times."""
     return sum(part.beyond(tau, factors) for part in self._parts[:number])
 
@@ -161,8 +161,9 @@ class Trajectory:
     problem = self._problem
     if problem.store is None:
       return None
-    key = (problem.evaluator.identity('ndk'), problem.ndk.family, problem.y,
-           self._lessons[0].temperature, problem.rtol)
+    key: tuple[Any, ...] = (
+        problem.evaluator.identity('ndk'), problem.ndk.family,
+        self._lessons[0].y, self._lessons[0].temperature, problem.rtol)
     if len(self._lessons) > 1 or self._lessons[0].weight is not None:
       # All that came before, and what ends when.
       key += (number, [(lesson.temperature, lesson.y, lesson.weights,
