@@ -93,6 +93,7 @@ class WeightDecayTest(parameterized.TestCase):
   def test_reference_more(self, activation, decay, readout_bias):
     self.check(activation, decay, readout_bias, (.3, 2., .4 / decay, 4 / decay))
 
+  @pytest.mark.slow
   def test_outputs_decay(self):
     x, x_test, y = data()
     predict_fn = ensemble(network('erf'), x, y, 0., weight_decay=.2)
@@ -115,6 +116,7 @@ class WeightDecayTest(parameterized.TestCase):
     np.testing.assert_allclose(mean, want, atol=1e-3)
     np.testing.assert_allclose(variance, 0., atol=1e-3)
 
+  @pytest.mark.slow
   def test_little_decay_is_gradient_flow(self):
     x, x_test, y = data()
     t = np.array([1., 10., 50.])
