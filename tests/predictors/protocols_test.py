@@ -314,10 +314,10 @@ class WeightsTest(absltest.TestCase):
         kwargs, schedule=(Phase(30. * size(n), sample_weight=weight[:n]),
                           Phase(np.inf, temperature=.3,
                                 sample_weight=weight[:n])))
-    with_it = ensemble(network(), self.x, self.y, .05, rtol=1e-11,
+    with_it = ensemble(network(), self.x, self.y, .05, rtol=4e-12,
                        **scaled(N))
     weight = weight[keep]
-    without = ensemble(network(), self.x[keep], self.y[keep], .05, rtol=1e-11,
+    without = ensemble(network(), self.x[keep], self.y[keep], .05, rtol=4e-12,
                        **scaled(N - 1))
     # As kernels are those of different fits, the same to their tolerance.
     got, want = (p(t=size(n) * self.t, x_test=np.concatenate(
