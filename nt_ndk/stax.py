@@ -159,17 +159,17 @@ def serial(*layers: _Layer) -> _Layer:
 def parallel(*layers: _Layer) -> _Layer:
   count = len(layers)
 
-  def of_as_many(f, index):
+  def of_as_many(f: Callable[..., Any], index: int) -> Callable[..., Any]:
     # That of NT leaves out what is more, without a word.
     @functools.wraps(f)
-    def checked(*args, **kwargs):
+    def checked(*args: Any, **kwargs: Any) -> Any:
       if len(args[index]) != count:
         raise ValueError(f'`parallel` has {count} layers: pass as many inputs, '
                          f'in a tuple. Got {len(args[index])}.')
       return f(*args, **kwargs)
     return checked
 
-  def combine(*layers):
+  def combine(*layers: _Layer) -> Any:
     return tuple(map(of_as_many, _nt.parallel(*layers), (1, 1, 0)))
 
   return _two_time.combined(combine, layers, tuple, 'parallel')

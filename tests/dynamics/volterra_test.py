@@ -320,5 +320,72 @@ class VolterraTest(parameterized.TestCase):
     np.testing.assert_array_equal(solve.integral(matrix, np.zeros(1)), 0.)
 
 
+class PhasesTest(parameterized.TestCase):
+  """Solutions that begin where others end, and weights of samples."""
+
+  def setUp(self):
+    super().setUp()
+    rng = np.random.default_rng(1)
+    root = rng.normal(size=(6, 6))
+    self.factors, self.y = root @ root.T, rng.normal(size=(6, 2))
+    self.t = np.array([1e-3, .1, 1., 2., 2.1, 5., 20.])
+
+  def solve(self, rows, weight):
+    """Two phases, of other right-hand sides and `gamma`, and their results."""
+    factors, y = self.factors[np.ix_(rows, rows)], self.y[rows]
+    options = dict(rtol=1e-11, max_step=1., weight=weight)
+    first = volterra.VolterraSolver(Memory(), factors, y, 3., stop=2.,
+                                    **options)
+    first.extend(2.)
+    second = volterra.VolterraSolver(
+        Memory(), factors, -2 * y, .5, start=2., before=first.beyond, **options)
+    second.extend(20.)
+    self.assertEqual(first.ends[-1], 2.)
+    other = self.factors[:, rows]
+    early = self.t <= 2.
+    learned = np.concatenate([
+        first.integral(other, self.t[early]),
+        second.integral(other, self.t[~early]) +
+        first.beyond(self.t[~early], other)])
+    rho = np.concatenate([first.solution(self.t[early]),
+                          second.solution(self.t[~early])])
+    right = np.where(early[:, None, None], y, -2 * y)
+    return learned, right - rho
+
+  @parameterized.parameters(0, 100)  # Directly, or by iterations.
+  def test_an_exact_solution(self, directly):
+    # In each mode, f' = gamma g a (y - f) - f.
+    with mock.patch.object(volterra, '_DIRECTLY', directly):
+      weight = np.array([1., .2, 3., .5, 1., 2.])
+      learned, on_training = self.solve(np.arange(6), weight)
+    root = weight**.5
+    evals, evecs = np.linalg.eigh(root[:, None] * self.factors * root)
+
+    def end(f, y, gamma, t):
+      """Where all modes of `root * f` are after a time."""
+      rate = gamma * evals[:, None] + 1
+      late = gamma * evals[:, None] / rate * (evecs.T @ (root[:, None] * y))
+      f = evecs.T @ (root[:, None] * f)
+      return evecs @ (late + (f - late) * np.exp(-rate * t)) / root[:, None]
+
+    for t, got, same in zip(self.t, learned, on_training):
+      want = end(0 * self.y, self.y, 3., min(t, 2.))
+      if t > 2:
+        want = end(want, -2 * self.y, .5, t - 2)
+      np.testing.assert_allclose(got, want, atol=1e-9)
+      np.testing.assert_allclose(same, want, atol=1e-9)
+
+  @parameterized.parameters(0, 100)
+  def test_weight_zero_is_not_there(self, directly):
+    weight = np.array([1., 0., 3., .5, 0., 2.])
+    keep = np.flatnonzero(weight)
+    with mock.patch.object(volterra, '_DIRECTLY', directly):
+      all_of = self.solve(np.arange(6), weight)
+      without = self.solve(keep, weight[keep])
+    np.testing.assert_allclose(all_of[0], without[0], atol=1e-10)
+    # It is predicted like a test input, at points and between them.
+    np.testing.assert_allclose(all_of[1], all_of[0], atol=1e-9)
+
+
 if __name__ == '__main__':
   absltest.main()

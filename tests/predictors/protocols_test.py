@@ -125,6 +125,7 @@ class OnePhaseTest(parameterized.TestCase):
     for a, b in zip(got, want):
       close(a, b, 1e-5)
 
+  @pytest.mark.slow
   def test_learning_rates_are_time(self):
     # Twice as fast, then half as fast.
     other = self.plain.with_schedule((Phase(20., learning_rate=2.),
@@ -149,6 +150,7 @@ class OnePhaseTest(parameterized.TestCase):
                        before['kernel_evaluations'])
       self.assertEqual(other.stats['fits'], before['fits'])
 
+  @pytest.mark.slow
   def test_gradient_flow_is_that_of_neural_tangents(self):
     t = np.array([.5, 10., 100.])
     reference_fn = nt_predict.gradient_descent_mse_ensemble(
@@ -271,6 +273,7 @@ class LateTest(parameterized.TestCase):
     close(long(t=2e9, x_test=inputs, get='ndk'), mean, 1e-8)
     close(long(t=1e9 + 3e4, x_test=inputs, get='ndk'), mean, 1e-3)
 
+  @pytest.mark.slow
   def test_a_phase_after_equilibrium(self):
     # What it begins from has no memory of when learning began.
     predict_fn = predictor('tasks')
@@ -302,6 +305,7 @@ class WeightsTest(absltest.TestCase):
     self.x, self.x_test, self.y, self.other = data()
     self.t = np.array([1., 20., 50., np.inf])
 
+  @pytest.mark.slow
   def test_weight_zero_is_not_there(self):
     weight = np.array([1., 0., .5, 2.])
     keep = weight > 0
@@ -310,10 +314,10 @@ class WeightsTest(absltest.TestCase):
         kwargs, schedule=(Phase(30. * size(n), sample_weight=weight[:n]),
                           Phase(np.inf, temperature=.3,
                                 sample_weight=weight[:n])))
-    with_it = ensemble(network(), self.x, self.y, .05, rtol=1e-12,
+    with_it = ensemble(network(), self.x, self.y, .05, rtol=4e-12,
                        **scaled(N))
     weight = weight[keep]
-    without = ensemble(network(), self.x[keep], self.y[keep], .05, rtol=1e-12,
+    without = ensemble(network(), self.x[keep], self.y[keep], .05, rtol=4e-12,
                        **scaled(N - 1))
     # As kernels are those of different fits, the same to their tolerance.
     got, want = (p(t=size(n) * self.t, x_test=np.concatenate(
@@ -330,8 +334,8 @@ class WeightsTest(absltest.TestCase):
         Phase(np.inf, sample_weight=weight)))(
             t=self.t, x_test=self.x_test, get='ndk', compute_cov=True)
                  for y in (changed, self.y))
-    close(got.mean, want.mean, 1e-4)
-    close(got.covariance, want.covariance, 1e-10)
+    close(got.mean, want.mean, 1e-9)
+    close(got.covariance, want.covariance, 1e-9)
 
   def test_it_is_predicted_like_a_test_input(self):
     weight = np.array([1., 0., .5, 2.])
@@ -341,6 +345,18 @@ class WeightsTest(absltest.TestCase):
     ask = functools.partial(predict_fn, t=self.t, get='ndk', compute_cov=True)
     for got, want in zip(ask(), ask(x_test=self.x)):
       close(got, want, 1e-5)
+
+  def test_small_temperature(self):
+    # What is left of the equations must not be amplified.
+    rng = np.random.RandomState(0)
+    x, y = rng.normal(size=(30, 8)), rng.normal(size=(30, 1))
+    weight = np.append(0., np.ones(29))
+    predict_fn = ensemble(network(), x, y, 1e-5, schedule=(
+        Phase(30., sample_weight=weight),
+        Phase(np.inf, y_train=-y, sample_weight=weight)))
+    t = np.array([10., 100., 1e4, 1e5])
+    close(predict_fn(t=t, x_test=x, get='ndk'), predict_fn(t=t, get='ndk'),
+          2e-5)
 
   def test_equal_weights_are_a_temperature_at_equilibrium(self):
     got = ensemble(network(), self.x, self.y, .3, schedule=[
@@ -437,7 +453,8 @@ class StoppingTest(absltest.TestCase):
     x, x_test, y, other = data()
     predict_fn = predictor('colder')
     y_test = np.zeros((2, 2))
-    best = predict.optimal_stopping(predict_fn, x_test, y_test)
+    best = predict.optimal_stopping(predict_fn, x_test, y_test,
+                                    t=np.array([3., 20., 30., 300.]))
     mean, variance = predict_fn(t=best.t, x_test=x_test, get='ndk',
                                 compute_cov='diag')
     error = np.mean(mean**2, (1, 2)) + np.mean(variance, 1)
@@ -447,6 +464,7 @@ class StoppingTest(absltest.TestCase):
 
 class StoreTest(absltest.TestCase):
 
+  @pytest.mark.slow
   def test_journals_of_protocols(self):
     x, x_test, y, other = data()
     folder = self.create_tempdir().full_path

@@ -127,6 +127,15 @@ class Impulse:
     return self._at(tau, self._factors if factors is None else factors,
                     self._impulse)
 
-  def moments(self) -> tuple[np.ndarray, np.ndarray]:
-    """The impulse as a measure: times `[1]` and vectors `[1, n, k]`."""
-    return np.full(1, self.tau), self._impulse[None]
+  def moments(self, time: Optional[float] = None
+              ) -> tuple[np.ndarray, np.ndarray]:
+    """The impulse up to a time, or all of it, as a measure.
+
+    Args:
+      time: of gradient flow.
+
+    Returns:
+      Diffusion times `[1]` and vectors `[1, n, k]`.
+    """
+    impulse = self._impulse if time is None else self.gain(time) @ self._rho
+    return np.full(1, self.tau), impulse[None]

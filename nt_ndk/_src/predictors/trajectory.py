@@ -34,12 +34,22 @@ class Trajectory:
   keeps fits in memory; components that are zero are left out.
   """
 
-  def __init__(self, problem: Problem, protocol: Protocol) -> None:
+  def __init__(self, problem: Problem, protocol: Protocol,
+               noise: bool = True) -> None:
+    """Takes a protocol.
+
+    Args:
+      problem: data and kernels.
+      protocol: stages of learning.
+      noise: whether there is any, and a posterior to end at.
+    """
     self._problem = problem
     lessons = [problem.lesson(stage) for stage in protocol.stages]
     self._posteriors = [Posterior(problem, lesson) for lesson in lessons]
-    scale = max(problem.y_scale, *(
-        float(np.sqrt(np.mean(np.square(lesson.y)))) for lesson in lessons))
+    # What errors are relative to.
+    scale = max(1e-300, *(
+        float(np.sqrt(np.mean(np.square(lesson.y[lesson.weights > 0]))))
+        for lesson in lessons))
     columns, together = problem.y.shape[1], problem.columns_together
     mixes: list[Optional[np.ndarray]] = [None]
     if columns > together:
@@ -50,7 +60,7 @@ class Trajectory:
       scale *= (columns / len(mix))**.5
       mixes = list(np.array_split(mix, -(-len(mix) // together)))
     self._groups = [_Columns(problem, protocol, lessons, self._posteriors,
-                             scale, mix) for mix in mixes]
+                             scale, mix, noise) for mix in mixes]
 
   def equilibrium(self, x_test: PyTree, compute_cov: Any = False,
                   stage: int = -1, **kwargs: Any) -> Any:
@@ -94,7 +104,7 @@ class _Columns:
 
   def __init__(self, problem: Problem, protocol: Protocol,
                lessons: list[Lesson], posteriors: list[Posterior],
-               scale: float, mix: Optional[np.ndarray]) -> None:
+               scale: float, mix: Optional[np.ndarray], noise: bool) -> None:
     """Solves nothing yet.
 
     Args:
@@ -105,8 +115,10 @@ class _Columns:
       scale: what errors are relative to.
       mix: `[c, k]`, orthonormal, the columns of targets of each component;
         `None` if these are the columns.
+      noise: whether there is any.
     """
     self._problem, self._protocol, self._mix = problem, protocol, mix
+    self._noise = noise
     self._lessons = [lesson._replace(y=self._components(lesson.y))
                      for lesson in lessons]
     self._posteriors, self._scale = posteriors, scale
@@ -159,7 +171,7 @@ class _Columns:
     else:
       # What is later than the trajectory, which ends where it has settled.
       times, end = part.ends[0] + since, part.ends[-1]
-      inside = times <= end + 1e-6 * (end - part.ends[0])
+      inside = (times <= end + 1e-6 * (end - part.ends[0])) | (not self._noise)
       times = tau = np.minimum(times, end)[inside]
     out = np.empty((len(since),) + (
         lesson.y.shape if factors is None else
@@ -175,7 +187,7 @@ class _Columns:
     return out
 
   def _past(self, number: int, tau: np.ndarray,
-            factors: Any = None) -> Union[np.ndarray, float]:
+            factors: Any = None) -> Any:
     """What is left of earlier stages, `[T, m, k]`, at diffusion times."""
     return sum(part.beyond(tau, factors) for part in self._parts[:number])
 
@@ -223,7 +235,7 @@ class _Columns:
       return (self._limit(number),
               kernel if weight is None else kernel * (weight / largest))
 
-    last = number == len(self._lessons) - 1
+    last = self._noise and number == len(self._lessons) - 1
     like: Any = None
     if known is not None and known._fits == self._fits:
       like = known._parts[number]
@@ -242,8 +254,9 @@ class _Columns:
     if problem.store is None:
       return None
     first = self._lessons[0]
-    key = (problem.evaluator.identity('ndk'), problem.ndk.family, first.y,
-           first.temperature, problem.rtol)
+    key: tuple[Any, ...] = (
+        problem.evaluator.identity('ndk'), problem.ndk.family, first.y,
+        first.temperature, problem.rtol)
     if len(self._lessons) > 1 or first.weight is not None:
       # All that came before, and what ends when.
       key += (number, [(lesson.temperature, lesson.y, lesson.weights,
@@ -278,7 +291,7 @@ class _Columns:
         error = max(error, kernels + part.tolerance + self._time_error(
             part, part.ends[0] + since[numbers == p]), part.floor)
     self.error = float(max(error, self._limit_error(last, latest)))
-    self.panels = sum(solver.stats['panels'] for solver in solvers)
+    self.panels = sum(int(solver.stats['panels']) for solver in solvers)
 
   def _extend(self, number: int, since: float) -> None:
     """Solves for a stage, up to a time since its beginning."""
@@ -310,19 +323,20 @@ class _Columns:
     later, earlier, vectors, starts = [], [], [], [0]
     for p, part in enumerate(self._parts[:last + 1]):
       if isinstance(part, Impulse):
-        past.append(part.moments())
-        continue
-      end = part.ends[0] + since if p == last else np.inf
-      panels = int(np.searchsorted(part.ends, min(end, part.ends[-1])))
-      some = np.linspace(0, panels, checks + 1).astype(int)
-      for panel in np.unique(some)[1:]:
-        taus, measures = zip(*past, part.moments(panel))
+        checked = [(part.tau, part.moments(since if p == last else None))]
+      else:
+        end = part.ends[0] + since if p == last else np.inf
+        panels = int(np.searchsorted(part.ends, min(end, part.ends[-1])))
+        some = np.linspace(0, panels, checks + 1).astype(int)
+        checked = [(part.ends[panel], part.moments(panel))
+                   for panel in np.unique(some)[1:]]
+      for tau, measure in checked:
+        taus, measures = zip(*past, measure)
         earlier.append(np.concatenate(taus))
         vectors.append(np.concatenate(measures))
-        later.append(np.full(len(earlier[-1]), part.ends[panel]))
+        later.append(np.full(len(earlier[-1]), tau))
         starts.append(starts[-1] + len(earlier[-1]))
-      if p < last:
-        past.append(part.moments(panels))
+      past += [measure for _, measure in checked[-1:]]
     if not later:
       return 0.
     pairs = np.stack([np.concatenate(later), np.concatenate(earlier)], 1)
@@ -339,7 +353,7 @@ class _Columns:
     if solver.settled:
       return solver.limit_error
     end = solver.ends[-1:]
-    if solver.ends[0] + since <= end[0]:
+    if not self._noise or solver.ends[0] + since <= end[0]:
       return 0.
     # At the end of time.
     return float(np.max(np.abs(
