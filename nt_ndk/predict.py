@@ -16,6 +16,9 @@ temperature.
 readout is frozen.
 
 4) :func:`optimal_stopping`: when the expected test error is smallest.
+
+5) :func:`log_marginal_likelihood`: the evidence for a network and a
+temperature, and its derivatives.
 """
 
 from neural_tangents.predict import Gaussian
@@ -27,6 +30,7 @@ from neural_tangents.predict import max_learning_rate
 from neural_tangents.predict import ODEState
 
 from nt_ndk._src.predictors.diffusive_limit import diffusive_limit_mse_ensemble
+from nt_ndk._src.predictors.evidence import log_marginal_likelihood
 from nt_ndk._src.predictors.markov_proximal import markov_proximal_mse_ensemble
 from nt_ndk._src.predictors.representational_drift import (
     representational_drift_mse_ensemble,
