@@ -50,20 +50,21 @@ def problems():
     yield residual_cnn(1.5, .9), 10. * x, y, temperature
 
 
-class Fixed(kernels.Kernel):
-  """A kernel of scikit-learn that is a matrix, whatever the inputs."""
+class NetworkKernel(kernels.Kernel):
+  """That of a network at equilibrium, for scikit-learn."""
 
-  def __init__(self, matrix):
-    self.matrix = matrix
+  def __init__(self, kernel_fn, shape):
+    self.kernel_fn = kernel_fn
+    self.shape = shape
 
   def __call__(self, x, y=None, eval_gradient=False):
-    del x, y
-    return ((self.matrix, np.zeros(self.matrix.shape + (0,))) if eval_gradient
-            else self.matrix)
+    x, y = (np.reshape(a, (len(a),) + self.shape) for a in (
+        x, x if y is None else y))
+    out = np.array(self.kernel_fn(x, y, 'nngp', diffusion_time=_LATE))
+    return (out, np.zeros(out.shape + (0,))) if eval_gradient else out
 
   def diag(self, x):
-    del x
-    return np.diag(self.matrix)
+    return np.diag(self(x)).copy()
 
   def is_stationary(self):
     return False
@@ -87,8 +88,9 @@ class EvidenceTest(parameterized.TestCase):
           y.T, cov=c + temperature * np.eye(len(y))))
       np.testing.assert_allclose(got, want, rtol=rtol)
       theirs = gaussian_process.GaussianProcessRegressor(
-          Fixed(c), alpha=temperature, optimizer=None).fit(
-              x.reshape((len(x), -1)), y).log_marginal_likelihood()
+          NetworkKernel(kernel_fn, x.shape[1:]), alpha=temperature,
+          optimizer=None).fit(x.reshape((len(x), -1)),
+                              y).log_marginal_likelihood()
       np.testing.assert_allclose(got, theirs, rtol=rtol)
 
   def test_ill_conditioned_kernels(self):
