@@ -25,6 +25,8 @@ extensions = [
     'sphinx.ext.autodoc',
     'sphinx.ext.mathjax',
     'sphinx.ext.napoleon',
+    # Formulas are shown without the internet.
+    'sphinx-mathjax-offline',
 ]
 myst_enable_extensions = ['dollarmath']
 myst_heading_anchors = 3

@@ -6,14 +6,14 @@ Every public name of :mod:`neural_tangents.predict`, and for infinitely wide
 networks that learn with weight decay and noise:
 
 1) :func:`markov_proximal_mse_ensemble`: mean and covariance of the predictor
-along the whole learning trajectory, from the neural tangent kernel to the
-neural network Gaussian process, and between two times of it.
+   along the whole learning trajectory, from the neural tangent kernel to the
+   neural network Gaussian process, and between two times of it.
 
 2) :func:`diffusive_limit_mse_ensemble`: its slow phase at vanishing
-temperature.
+   temperature.
 
 3) :func:`representational_drift_mse_ensemble`: what becomes of it once the
-readout is frozen.
+   readout is frozen.
 
 4) :func:`optimal_stopping`: when the expected test error is smallest.
 
@@ -29,6 +29,7 @@ from neural_tangents.predict import gradient_descent_mse_ensemble
 from neural_tangents.predict import max_learning_rate
 from neural_tangents.predict import ODEState
 
+from nt_ndk._src.base.protocol import Phase
 from nt_ndk._src.predictors.diffusive_limit import diffusive_limit_mse_ensemble
 from nt_ndk._src.predictors.evidence import log_marginal_likelihood
 from nt_ndk._src.predictors.markov_proximal import markov_proximal_mse_ensemble
@@ -38,3 +39,12 @@ from nt_ndk._src.predictors.representational_drift import (
 from nt_ndk._src.predictors.stopping import optimal_stopping
 from nt_ndk._src.predictors.stopping import OptimalStopping
 from nt_ndk._src.predictors.stopping import Phases
+
+# What is new here, then what is Neural Tangents': in this order in the docs.
+__all__ = [
+    'markov_proximal_mse_ensemble', 'diffusive_limit_mse_ensemble',
+    'representational_drift_mse_ensemble', 'optimal_stopping',
+    'OptimalStopping', 'Phases',
+    'Gaussian', 'gp_inference', 'gradient_descent', 'gradient_descent_mse',
+    'gradient_descent_mse_ensemble', 'max_learning_rate', 'ODEState',
+]

@@ -70,6 +70,22 @@ from nt_ndk._src.layers import two_time as _two_time
 from nt_ndk._src.layers.two_time import layer
 from nt_ndk._src.layers.weight_process import WeightProcess as _WeightProcess
 
+# What is new here, then what is Neural Tangents': in this order in the docs.
+__all__ = [
+    'Dense', 'Conv', 'ConvLocal', 'ConvTranspose', 'GlobalSelfAttention',
+    'Hermite', 'prior_std', 'layer',
+    'serial', 'parallel', 'repeat', 'ABRelu', 'Abs', 'Aggregate',
+    'AggregateImplementation', 'AttentionMechanism', 'AvgPool', 'Bool', 'Cos',
+    'Diagonal', 'DotGeneral', 'Dropout', 'Elementwise',
+    'ElementwiseNumerical', 'Erf', 'Exp', 'ExpNormalized', 'FanInConcat',
+    'FanInProd', 'FanInSum', 'FanOut', 'Flatten', 'Gabor', 'Gaussian', 'Gelu',
+    'GlobalAvgPool', 'GlobalSumPool', 'Identity', 'ImageResize', 'Index',
+    'LayerNorm', 'LeakyRelu', 'MaskedArray', 'Monomial', 'Padding',
+    'Polynomial', 'PositionalEmbedding', 'Rbf', 'RectifiedMonomial', 'Relu',
+    'requires', 'Sigmoid_like', 'Sign', 'Sin', 'Slice', 'SumPool',
+    'supports_masking', 'unmask_fn',
+]
+
 # Layers without random weights are Neural Tangents' own.
 ABRelu = _two_time.stock(_nt.ABRelu)
 Abs = _two_time.stock(_nt.Abs)
@@ -141,7 +157,22 @@ def serial(*layers: _Layer) -> _Layer:
 
 @functools.wraps(_nt.parallel)
 def parallel(*layers: _Layer) -> _Layer:
-  return _two_time.combined(_nt.parallel, layers, tuple, 'parallel')
+  count = len(layers)
+
+  def of_as_many(f, index):
+    # That of NT leaves out what is more, without a word.
+    @functools.wraps(f)
+    def checked(*args, **kwargs):
+      if len(args[index]) != count:
+        raise ValueError(f'`parallel` has {count} layers: pass as many inputs, '
+                         f'in a tuple. Got {len(args[index])}.')
+      return f(*args, **kwargs)
+    return checked
+
+  def combine(*layers):
+    return tuple(map(of_as_many, _nt.parallel(*layers), (1, 1, 0)))
+
+  return _two_time.combined(combine, layers, tuple, 'parallel')
 
 
 @functools.wraps(_nt.repeat)

@@ -229,6 +229,11 @@ class ArraysTest(parameterized.TestCase):
           np.testing.assert_allclose(a, b, atol=1e-5 * np.sqrt(np.mean(y**2)))
           # Solutions that were forgotten in part go on.
           t = np.append(t, [1e5, 1e9])
+        schedule = (predict.Phase(1e3, 3 * T),
+                    predict.Phase(np.inf, y_train=y[::-1]))
+        a, b = (np.asarray(f.with_schedule(schedule)(
+            t=t, x_test=X_TEST, get='ndk')) for f in (got, want))
+        np.testing.assert_allclose(a, b, atol=1e-5 * np.sqrt(np.mean(y**2)))
     self.assertLess(got.stats['estimated_error'], 1e-4)
 
   def test_zero_targets(self):
@@ -635,6 +640,19 @@ class ContainersTest(parameterized.TestCase):
         predictor(kernel_fn, x)(x_test=bad, get='ndk')
     with self.assertRaisesRegex(ValueError, 'as many samples'):
       predictor(kernel_fn, [x[0], x[1][:1]])
+
+  def test_inputs_that_do_not_fit(self):
+    x, _ = both_inputs(list, False)
+    kernel_fn = branches(stax.FanInSum, False)
+    for bad in (x[:1], x + x[:1]):
+      with self.assertRaisesRegex(ValueError, '2 layers: .* Got [13]'):
+        predictor(kernel_fn, bad)
+    for bad in ([X], (X, X)):
+      with self.assertRaisesRegex(TypeError, 'a tuple of arrays of shape .6, '
+                                  '3.*does not fit the network'):
+        predictor(KERNEL_FN, bad)
+    with self.assertRaisesRegex(TypeError, 'an array of shape .6, 3.*not fit'):
+      predictor(kernel_fn, X)
 
 
 class ImagesTest(parameterized.TestCase):

@@ -96,6 +96,24 @@ def batched(kernel_fn: KernelFn, batch_size: int) -> KernelFn:
   return batched_fn
 
 
+def _check_inputs(kernel_fn, x, kwargs):
+  """Raises unless a network can take inputs of this structure and shape."""
+  x1, pairs = jax.tree_util.tree_map(
+      lambda a: a[:1], (x, {k: v for k, v in kwargs.items() if is_pair(v)}))
+  try:
+    jax.eval_shape(lambda x1: kernel_fn(
+        x1, None, 'ndk', diffusion_time=(0., 0.), **{**kwargs, **pairs}), x1)
+  except (AttributeError, TypeError) as e:
+    shapes = ' and '.join(str(np.shape(a))
+                          for a in jax.tree_util.tree_leaves(x))
+    what = 'a tuple of arrays' if isinstance(x, tuple) else 'an array'
+    raise TypeError(f'`x_train`, {what} of shape {shapes}, does not fit the '
+                    'network. Networks with several inputs, as `stax.'
+                    'parallel` has them, take a tuple, all others one array '
+                    'with the axes of samples, pixels and channels. The '
+                    f'network says: {str(e)[:160]}') from e
+
+
 def check_kernel_fn(kernel_fn, x, kwargs):
   """Raises unless the kernel depends on `diffusion_time`."""
   if two_time.is_two_time(kernel_fn):
@@ -103,6 +121,8 @@ def check_kernel_fn(kernel_fn, x, kwargs):
     if frozen and all(frozen):
       raise ValueError('At least one layer of the network must learn, but all '
                        'have `trainable=False`.')
+    if two_time.is_pure(kernel_fn):
+      _check_inputs(kernel_fn, x, kwargs)
     return
   remedy = ('Build the network with `nt_ndk.stax` in place of '
             '`neural_tangents.stax`; a wrapper must pass `diffusion_time` on.')
