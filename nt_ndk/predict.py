@@ -18,7 +18,7 @@ networks that learn with weight decay and noise:
 4) :func:`optimal_stopping`: when the expected test error is smallest.
 
 5) :func:`log_marginal_likelihood`: the evidence for a network and a
-temperature, and its derivatives.
+   temperature, and its derivatives.
 """
 
 from neural_tangents.predict import Gaussian
@@ -44,7 +44,7 @@ from nt_ndk._src.predictors.stopping import Phases
 __all__ = [
     'markov_proximal_mse_ensemble', 'diffusive_limit_mse_ensemble',
     'representational_drift_mse_ensemble', 'optimal_stopping',
-    'OptimalStopping', 'Phases',
+    'OptimalStopping', 'Phases', 'Phase', 'log_marginal_likelihood',
     'Gaussian', 'gp_inference', 'gradient_descent', 'gradient_descent_mse',
     'gradient_descent_mse_ensemble', 'max_learning_rate', 'ODEState',
 ]

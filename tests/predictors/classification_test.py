@@ -87,12 +87,12 @@ class ProbabilityTest(parameterized.TestCase):
   def test_what_is_a_class(self):
     classes = classification.of_targets
     np.testing.assert_array_equal(
-        classes(one_hot([2, 0, 1], 3)).index, [2, 0, 1])
+        classes(one_hot([2, 0, 1], 3)).label, [2, 0, 1])
     np.testing.assert_array_equal(
-        classes(np.array([[3.], [5.], [3.]])).index, [-1, 1, -1])
+        classes(np.array([[3.], [5.], [3.]])).label, [-1, 1, -1])
     self.assertEqual(classes(np.array([[3.], [5.]])).middle, 4.)
     np.testing.assert_array_equal(
-        classes(np.array([[.1, .3], [.2, .1]])).index, [1, 0])
+        classes(np.array([[.1, .3], [.2, .1]])).label, [1, 0])
     for y in (np.ones((3, 1)), np.arange(3.)[:, None], np.ones((3, 2)),
               np.random.default_rng(0).normal(size=(4, 3)),
               np.array([[1., 1., 0.], [1., 0., 0.]]), np.zeros((2, 2, 1))):

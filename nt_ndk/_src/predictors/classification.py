@@ -21,11 +21,11 @@ class Classes(NamedTuple):
   """Targets as classes.
 
   Attributes:
-    index: `[m]`, the class of each sample, a column of the outputs; -1 and 1 if
+    label: `[m]`, the class of each sample, a column of the outputs; -1 and 1 if
       there is one output.
     middle: between two classes, of one output.
   """
-  index: np.ndarray
+  label: np.ndarray
   middle: float
 
 
@@ -66,9 +66,9 @@ def log_likelihood(mean: np.ndarray, variance: np.ndarray,
     `[..., m]`.
   """
   if mean.shape[-1] == 1:
-    margin = classes.index * (mean[..., 0] - classes.middle)
+    margin = classes.label * (mean[..., 0] - classes.middle)
     return special.log_ndtr(margin / _std(margin, variance))
-  index = np.broadcast_to(classes.index, mean.shape[:-1])[..., None]
+  index = np.broadcast_to(classes.label, mean.shape[:-1])[..., None]
   return log_probability_of_largest(mean, variance, index)
 
 

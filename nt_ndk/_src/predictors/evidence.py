@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The evidence: how probable targets are under the prior."""
 
-from typing import Any
+from typing import Any, Optional
 
 import jax
 import jax.numpy as jnp
@@ -126,7 +126,7 @@ def log_marginal_likelihood(
   # Weights have long forgotten, and second derivatives do not overflow.
   late = float(jnp.finfo(y.dtype).max)**.25
 
-  def covariance(tau1, tau2):
+  def covariance(tau1: float, tau2: float) -> jax.Array:
     return to_matrix(kernel_fn(x, x, 'nngp', diffusion_time=(tau1, tau2),
                                **kwargs))
 
@@ -165,7 +165,8 @@ def _check_data(x: PyTree, y: jax.Array, kwargs: dict[str, Any]) -> None:
                        kwargs.get('mask_constant'))
 
 
-def _log_density(kernel, noise, y, fixed):
+def _log_density(kernel: jax.Array, noise: jax.Array, y: jax.Array,
+                 fixed: Optional[jax.Array]) -> jax.Array:
   """Of the columns of `y`, and its average over random means.
 
   Args:

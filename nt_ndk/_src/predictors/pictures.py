@@ -15,6 +15,7 @@ from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.base.typing import Times
 from nt_ndk._src.kernels.evaluation import length
 from nt_ndk._src.predictors.stopping import LearningPredictFn
+from nt_ndk._src.predictors.stopping import Phases
 
 # Of Matplotlib.
 Axes = Any
@@ -22,6 +23,8 @@ Axes = Any
 _NTK, _NNGP, _TEST = '#c8611a', '#0b7a75', '#20306b'
 _COLORS = '#20306b', '#c8611a', '#0b7a75', '#7b3fa0', '#3a76c4', '#8a8f9c'
 _TIMES = 60
+# Relative gain below which stopping before the last time is not worth its name.
+_NO_GAIN = 1e-3
 
 
 def learning_curve(predict_fn: LearningPredictFn, x_test: PyTree,
@@ -102,7 +105,7 @@ def learning_curve(predict_fn: LearningPredictFn, x_test: PyTree,
         f'{np.shape(mean)[1:]}, and two axes for a band, got {y.shape}. Leave '
         'the band out by `n_std=0`.')
 
-  def errors(prediction):
+  def errors(prediction: Any) -> tuple[Any, Any, Any]:
     """Of the mean, of a network, and the standard deviation of the latter."""
     mean, covariance = prediction if n_std > 0 else (prediction, None)
     off = np.asarray(mean) - y
@@ -144,6 +147,8 @@ def learning_curve(predict_fn: LearningPredictFn, x_test: PyTree,
   ax.plot(times, bias, color=_TEST, lw=2.2 if n_std == 0 else 1.2,
           ls='-' if n_std == 0 else ':', label='test, mean predictor')
   best = int(np.argmin(error))
+  if error[best] >= error[-1] * (1 - _NO_GAIN):
+    best = len(times) - 1
   ax.plot(times[best], error[best], 'o', ms=7, mfc='white', mec=_TEST, mew=1.8,
           zorder=5, clip_on=False, label=f'best, {error[best]:.3g}')
   ax.set(yscale='log', ylim=(low / 2, 3 * high), xlabel='training time $t$',
@@ -357,7 +362,8 @@ def calibration(predict_fn: LearningPredictFn, x_test: PyTree,
     >>> ax = plot.calibration(predict_fn, x_test, y_test, [10., jnp.inf],
     >>>                       noise=1e-2)
   """
-  times = np.atleast_1d(np.inf if t is None else arguments.canonicalize_time(t))
+  at = arguments.canonicalize_time(t)
+  times = np.full(1, np.inf) if at is None else np.atleast_1d(at)
   y = np.asarray(arguments.to_floats('y_test', y_test))
   mean, variance = (np.asarray(a) for a in predict_fn(
       t=times, x_test=x_test, get='ndk', compute_cov='diag',
@@ -396,7 +402,7 @@ def _axes(ax: Optional[Axes]) -> Axes:
   return plt.subplots(layout='constrained')[1]
 
 
-def _phases(predict_fn):
+def _phases(predict_fn: LearningPredictFn) -> Phases:
   phases_fn = getattr(predict_fn, 'phases', None)
   if phases_fn is None:
     raise ValueError('`predict_fn` must be made by `nt_ndk.predict.'
