@@ -66,6 +66,20 @@ class ProbabilityTest(parameterized.TestCase):
     low = k * special.log_ndtr(-60 / 2**.5)
     self.assertBetween(logs[0], low, special.log_ndtr(-60 / 2**.5))
 
+  @parameterized.parameters(3, 40, 300)
+  def test_a_wide_and_fine_grid(self, k):
+    # Of one output beside others that are equal, above, or of all kinds.
+    rng = np.random.default_rng(2)
+    z, step = np.linspace(-15., 45., 12_001, retstep=True)
+    for gaps in (np.zeros(k - 1), np.full(k - 1, -6.),
+                 rng.normal(size=k - 1) - 2., -20. * (np.arange(k - 1) == 0)):
+      got = classification.log_probability_of_largest(
+          np.append(0., -gaps)[None], np.ones(1), np.zeros((1, 1), int))[0]
+      want = special.logsumexp(
+          stats.norm.logpdf(z) + np.sum([special.log_ndtr(z + g) for g in gaps],
+                                        0)) + np.log(step)
+      self.assertAlmostEqual(got, want, delta=1e-11 * max(1., abs(want)))
+
   def test_ten_classes_by_draws(self):
     mean, variance = gaussians(10, 8)
     got = np.exp(classification.log_probabilities(mean, variance))
