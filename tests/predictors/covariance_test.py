@@ -26,6 +26,7 @@ import pytest
 
 from nt_ndk import predict
 from nt_ndk import stax
+from nt_ndk._src.base import memory
 from nt_ndk._src.dynamics import resolvent
 from nt_ndk._src.predictors import fluctuations
 import reference
@@ -574,6 +575,19 @@ class PropertiesTest(parameterized.TestCase):
       got = ensemble(self.kernel_fn, self.x, 2. * y, .1)(t=t, **ask)
       close(got.covariance, want.covariance, 1e-6)
       self.assertGreater(rms(got.mean - want.mean[..., :y.shape[1]]), 1e-3)
+
+  def test_memory_is_asked_for_first(self):
+    times = np.geomspace(1., 1e3, 40)
+    self.predict_fn(t=times[:1], x_test=self.z, get='ndk')
+    with mock.patch.object(memory, 'available', return_value=10**5):
+      for question in (
+          lambda: self.predict_fn.sample(jax.random.PRNGKey(0), 3, times,
+                                         self.z),
+          lambda: self.predict_fn.two_time_covariance(
+              times[:, None], times, self.z, compute_cov=True)):
+        with self.assertRaisesRegex(MemoryError, '40 times are .* GB in memory,'
+                                    ' but there are 0.00 GB.* fewer times'):
+          question()
 
   def test_learning_rate_rescales_time(self):
     # Both are new: what a predictor has been asked before changes its grids.

@@ -49,14 +49,31 @@ def check(matrix: int, kept: int, others: int) -> int:
   Raises:
     MemoryError: if there is less.
   """
-  planned, free = kept * matrix + others, available()
+  matrices = f'{kept} x {matrix / 1e9:.2f} GB of matrices' if kept else (
+      'Matrices in `store_dir`')
+  return require(
+      kept * matrix + others, f'{matrices} and {others / 1e9:.2f} GB for their '
+      'evaluation and eigenvectors', 'Pass `store_dir` to keep matrices on '
+      'disk, `batch_size` to evaluate them in parts, or a larger `rtol` to '
+      'need fewer; use float32, or fewer samples.')
+
+
+def require(planned: int, what: str, remedy: str) -> int:
+  """Raises unless so many bytes are free.
+
+  Args:
+    planned: bytes.
+    what: they are for.
+    remedy: what to do if there are fewer.
+
+  Returns:
+    `planned`.
+
+  Raises:
+    MemoryError: if there are fewer.
+  """
+  free = available()
   if free is not None and planned > free:
-    matrices = f'{kept} x {matrix / 1e9:.2f} GB of matrices' if kept else (
-        'Matrices in `store_dir`')
-    raise MemoryError(
-        f'{matrices} and {others / 1e9:.2f} GB for their evaluation and '
-        f'eigenvectors are {planned / 1e9:.2f} GB in memory, but there are '
-        f'{free / 1e9:.2f} GB. Pass `store_dir` to keep matrices on disk, '
-        '`batch_size` to evaluate them in parts, or a larger `rtol` to need '
-        'fewer; use float32, or fewer samples.')
+    raise MemoryError(f'{what} are {planned / 1e9:.2f} GB in memory, but there '
+                      f'are {free / 1e9:.2f} GB. {remedy}')
   return planned

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from nt_ndk._src.base import memory
+from nt_ndk._src.base.devices import in_one_thread
 from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.dynamics.probes import Grid
@@ -34,6 +36,10 @@ from nt_ndk._src.predictors.spans import earlier_terms
 from nt_ndk._src.predictors.spans import Learned
 from nt_ndk._src.predictors.spans import Span
 from nt_ndk._src.predictors.spans import Terms
+
+# Copies of the result that are made on the way, and numbers that are kept for
+# each prediction at a time and training output.
+_COPIES, _ROWS = 4, 150
 
 
 class _Group(NamedTuple):
@@ -87,6 +93,7 @@ class Joint:
     self._swapped = fluctuations.to_vectors(fluctuations.nngp.test_factors(
         self._x, swap=True, **kwargs))
 
+  @in_one_thread
   def covariance(self, numbers: np.ndarray, since: np.ndarray) -> np.ndarray:
     """Covariance of all pairs.
 
@@ -97,6 +104,12 @@ class Joint:
     Returns:
       `[T, T, m, m]`, or `[T, T, m]`.
     """
+    count, m = len(numbers), self._m
+    memory.require(
+        8 * (_COPIES * (count * m)**2 // (m if self._diagonal else 1) +
+             _ROWS * count * m * self._factors[0].shape[0]),
+        f'Covariances of {m} predictions at {count} times',
+        'Ask for fewer times at once, or for fewer test inputs.')
     self._stages, self._since = self._fluctuations.compressed(numbers, since)
     self._numbers = numbers
     self._tau = np.array([
