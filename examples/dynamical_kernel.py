@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from matplotlib import pyplot as plt
 import numpy as np
 
+from nt_ndk import plot
 import reports
 import tasks
 
@@ -45,13 +46,18 @@ _COLORS = '#c8611a', '#7b3fa0', '#20306b', '#0b7a75', '#8a8f9c', '#3a76c4'
 _END, _MAP_END = 20., 2.
 
 
-def kernels(depth):
-  """NDK and NNGP of the two inputs, as functions of arrays of both times."""
+def network_and_inputs(depth):
+  """Kernel function, and two inputs."""
   kernel_fn = tasks.network(_ACTIVATION.value, depth, _W_INIT_STD.value,
                             _W_PRIOR_STD.value)[2]
   angle = np.deg2rad(_ANGLE.value)
-  x1 = 2**.5 * jnp.array([[1., 0.]])
-  x2 = 2**.5 * jnp.array([[np.cos(angle), np.sin(angle)]])
+  return (kernel_fn, 2**.5 * jnp.array([[1., 0.]]),
+          2**.5 * jnp.array([[np.cos(angle), np.sin(angle)]]))
+
+
+def kernels(depth):
+  """NDK and NNGP of the two inputs, as functions of arrays of both times."""
+  kernel_fn, x1, x2 = network_and_inputs(depth)
 
   @jax.jit
   @jnp.vectorize
@@ -82,7 +88,7 @@ def integral_over_the_past(both, taus, order=200):
   return np.sum(2 * taus * v * w * both(taus, taus * (1 - v**2))[0], axis=1)
 
 
-def plot(title, taus, unit, table, depths, both):
+def draw(title, taus, unit, table, depths):
   """Draws the map of one depth and the curves of all.
 
   Args:
@@ -91,7 +97,6 @@ def plot(title, taus, unit, table, depths, both):
     unit: `s^2`.
     table: columns of curves.
     depths: of networks.
-    both: kernels of the network in the map.
 
   Returns:
     The figure.
@@ -99,16 +104,11 @@ def plot(title, taus, unit, table, depths, both):
   with reports.style():
     figure, axes = plt.subplots(1, 3, figsize=(14, 4.6), layout='constrained',
                                 gridspec_kw=dict(width_ratios=(1.15, 1, 1)))
-    axis = np.linspace(0., _MAP_END * unit, 150)
-    ndk = np.asarray(both(axis[:, None], axis[None])[0])
-    picture = axes[0].pcolormesh(
-        axis / unit, axis / unit, np.where(axis[:, None] >= axis, ndk, np.nan),
-        cmap='magma', shading='gouraud', rasterized=True)
-    figure.colorbar(picture, ax=axes[0], label=r'NDK$(\tau, \tau^\prime)$')
-    axes[0].set(xlabel=r"earlier time $\tau' / s^2$", aspect='equal',
-                ylabel=r'later time $\tau / s^2$')
-    axes[0].set_title(f'{depths[len(depths) // 2]} hidden layers',
-                      fontsize=10.5)
+    middle = depths[len(depths) // 2]
+    plot.two_time_kernel(*network_and_inputs(middle),
+                         unit * np.linspace(0., _MAP_END, 150), ax=axes[0])
+    axes[0].set(xlabel=r"earlier time $\tau'$", ylabel=r'later time $\tau$')
+    axes[0].set_title(f'{middle} hidden layers', fontsize=10.5)
     for depth, color in zip(depths, _COLORS):
       axes[1].plot(taus / unit, table[f'ndk_{depth}'] / table[f'ntk_{depth}'],
                    color=color, lw=2, label=f'{depth} hidden')
@@ -147,8 +147,7 @@ def main(argv):
   title = (f'Neural Dynamical Kernel of {_ACTIVATION.value} networks, inputs '
            f'at {_ANGLE.value:g} degrees; $s_0$ = {_W_INIT_STD.value:g}, $s$ = '
            f'{_W_PRIOR_STD.value:g}')
-  figure = plot(title, taus, unit, table, depths,
-                kernels(depths[len(depths) // 2]))
+  figure = draw(title, taus, unit, table, depths)
   reports.write(_OUTPUT_DIR.value, 'dynamical_kernel', figure, table)
 
 

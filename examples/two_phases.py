@@ -23,6 +23,7 @@ from absl import flags
 from matplotlib import pyplot as plt
 import numpy as np
 
+from nt_ndk import plot
 from nt_ndk import predict
 import reports
 import tasks
@@ -45,16 +46,12 @@ _RTOL = flags.DEFINE_float('rtol', 1e-5, 'Relative tolerance.')
 _OUTPUT_DIR = flags.DEFINE_string(
     'output_dir', 'two_phases_output', 'Folder for the picture and the table.')
 
-# Diffusion time, in units of s^2, at which the diffusive phase is drawn to
-# begin: weights still keep 99% of their initial value.
-_DIFFUSION_ONSET = 1e-2
 # The trajectory is followed to this many times s^2.
 _DIFFUSION_END = 30.
 _N_SHOWN = 6  # Test predictors in the picture.
 
 _NTK_COLOR = '#c8611a'
 _NNGP_COLOR = '#0b7a75'
-_TEST_COLOR = '#20306b'
 _TRAIN_COLOR = '#8a8f9c'
 _CLASS_COLORS = ('#7b3fa0', '#3a76c4')
 
@@ -126,12 +123,14 @@ def choose_shown(ntk, nngp, y_test):
   return np.unique(shown)
 
 
-def describe_best(taus, test_mse, ntk_mse, nngp_mse, unit):
+def describe_best(taus, onset, test_mse, ntk_mse, nngp_mse, unit):
   """Returns where the test error is least, in words.
 
   Args:
     taus:
       diffusion times of the trajectory.
+    onset:
+      diffusion time at which the diffusive phase begins.
     test_mse:
       test error at these times.
     ntk_mse:
@@ -142,18 +141,18 @@ def describe_best(taus, test_mse, ntk_mse, nngp_mse, unit):
       :math:`s^2`, the diffusion time over which weights forget.
 
   Returns:
-    Index of the best time, and a sentence or two.
+    A sentence or two.
   """
   best = int(np.argmin(test_mse))
   error, tau = test_mse[best], taus[best] / unit
   if error >= test_mse[-1] * (1 - 1e-3):
-    best, error = len(taus) - 1, test_mse[-1]
+    error = test_mse[-1]
     where = 'at equilibrium: to learn to the end is best'
-  elif tau < _DIFFUSION_ONSET:
+  elif taus[best] < onset:
     where = f'in the gradient-driven phase, at T t = {tau:.2g} s^2'
   else:
     where = f'inside the diffusive phase, at T t = {tau:.2g} s^2'
-  return best, (
+  return (
       f'Best mean squared test error {error:.4f}, {where}.\n'
       f'NTK predictor at infinite time: {ntk_mse:.4f} '
       f'({100 * (ntk_mse / error - 1):+.1f}%). '
@@ -165,51 +164,6 @@ def _draw_background(ax, times, onset):
   ax.set_xlim(times[0], times[-1])
   ax.axvspan(times[0], onset, color=_NTK_COLOR, alpha=.07, lw=0)
   ax.axvspan(onset, times[-1], color=_NNGP_COLOR, alpha=.08, lw=0)
-
-
-def _draw_errors(ax, times, onset, errors, best):
-  """Training and test error, and the test errors of the two kernels."""
-  test, train = errors['test'], errors['train']
-  low = min(test.min(), errors['ntk'], errors['nngp'])
-  ax.set_yscale('log')
-  ax.set_ylim(low / 2.5, 2.5 * max(test.max(), train.max()))
-  ax.set_ylabel('mean squared error')
-
-  for key, color, other in (('ntk', _NTK_COLOR, 'nngp'),
-                            ('nngp', _NNGP_COLOR, 'ntk')):
-    above = errors[key] > errors[other]
-    ax.axhline(errors[key], color=color, ls=(0, (5, 3)), lw=1.3)
-    ax.annotate(
-        f'{key.upper()} predictor {errors[key]:.3f}', (times[0], errors[key]),
-        (6, 4 if above else -4), textcoords='offset points', color=color,
-        va='bottom' if above else 'top')
-  ax.plot(times, train, color=_TRAIN_COLOR, lw=2)
-  ax.plot(times, test, color=_TEST_COLOR, lw=2.4)
-  ax.plot(times[best], test[best], 'o', ms=8, mfc='white', mec=_TEST_COLOR,
-          mew=2, zorder=5, clip_on=False)
-  side = ('right' if times[best] > times[-1] / 30 else
-          'left' if times[best] < times[0] * 30 else 'center')
-  ax.annotate(
-      f'best test error {test[best]:.3f}', (times[best], test[best]),
-      (0, 34), textcoords='offset points', va='bottom', ha=side,
-      color=_TEST_COLOR)
-  ax.annotate(
-      '', (times[best], test[best]), (0, 33), textcoords='offset points',
-      arrowprops=dict(arrowstyle='-', color=_TEST_COLOR, lw=.9, shrinkB=6))
-
-  # Labels sit beside their curves, where these fall fastest.
-  halfway = int(np.argmax(test < (test[0] * low)**.5))
-  ax.text(times[halfway] * 1.5, test[halfway], 'test', color=_TEST_COLOR,
-          va='center', fontweight='bold')
-  below = int(np.argmax(train < .8 * low))
-  if below:
-    ax.text(times[below] / 1.5, train[below], 'training', color=_TRAIN_COLOR,
-            ha='right', va='center', fontweight='bold')
-  for a, b, name, color in ((times[0], onset, 'gradient-driven', _NTK_COLOR),
-                            (onset, times[-1], 'diffusive', _NNGP_COLOR)):
-    ax.text((a * b)**.5, .96, name, transform=ax.get_xaxis_transform(),
-            color=color, ha='center', va='top', fontsize=12.5,
-            fontweight='bold')
 
 
 def _draw_predictors(ax, times, onset, predictors, classes):
@@ -238,8 +192,8 @@ def _draw_predictors(ax, times, onset, predictors, classes):
     ax.text(.012, y, name, transform=ax.transAxes, color=color, va='center')
 
 
-def plot(title, times, tau_of_time, onset, errors, best, predictors,
-         classes):
+def draw(title, times, tau_of_time, predict_fn, test_data, train_mse,
+         predictors, classes):
   """Draws errors and a few predictors against time.
 
   Args:
@@ -249,13 +203,12 @@ def plot(title, times, tau_of_time, onset, errors, best, predictors,
       times, of shape `(n_times,)`.
     tau_of_time:
       diffusion time, in units of :math:`s^2`, per unit of time.
-    onset:
-      time at which the diffusive phase begins.
-    errors:
-      dictionary of `train` and `test` errors, of shape `(n_times,)`, and the
-      test errors `ntk` and `nngp`, two numbers.
-    best:
-      index of the best time.
+    predict_fn:
+      the predictor.
+    test_data:
+      inputs and targets.
+    train_mse:
+      training errors, of shape `(n_times,)`.
     predictors:
       the trajectories, of shape `(n_times, n_shown)`, the NTK predictions, the
       NNGP predictions and the targets, each of shape `(n_shown,)`.
@@ -269,10 +222,14 @@ def plot(title, times, tau_of_time, onset, errors, best, predictors,
     fig, (top, bottom) = plt.subplots(
         2, 1, figsize=(9, 7.4), sharex=True, layout='constrained',
         gridspec_kw=dict(height_ratios=(1.2, 1)))
+    plot.learning_curve(predict_fn, *test_data, times, n_std=0, ax=top)
+    top.plot(times, train_mse, color=_TRAIN_COLOR, lw=2,
+             label='training, mean predictor')
     top.set_title(title, pad=10)
-    for ax in (top, bottom):
-      _draw_background(ax, times, onset)
-    _draw_errors(top, times, onset, errors, best)
+    top.set_xlabel('')
+    top.legend(loc='upper right', bbox_to_anchor=(1, .9))
+    onset = predict_fn.phases().diffusive
+    _draw_background(bottom, times, onset)
     _draw_predictors(bottom, times, onset, predictors, classes)
     bottom.set_xlabel('training time $t$')
     diffusion = bottom.secondary_xaxis(
@@ -305,18 +262,18 @@ def main(argv):
   nngp = posterior(kernel_fn, x_train, y_train, x_test, temperature,
                    1e3 * s**2)[:, 0]
 
-  y_train, y_test = y_train[:, 0], y_test[:, 0]
-  mse = lambda f, y: np.mean((f - y)**2, axis=-1)
+  mse = lambda f, y: np.mean((f - y[:, 0])**2, axis=-1)
   errors = dict(train=mse(train, y_train), test=mse(test, y_test),
                 ntk=mse(ntk, y_test), nngp=mse(nngp, y_test))
-  best, summary = describe_best(taus, errors['test'], errors['ntk'],
-                                errors['nngp'], s**2)
-  shown = choose_shown(ntk, nngp, y_test)
+  onset = temperature * predict_fn.phases().diffusive / n_train
+  summary = describe_best(taus, onset, errors['test'], errors['ntk'],
+                          errors['nngp'], s**2)
+  shown = choose_shown(ntk, nngp, y_test[:, 0])
 
   columns = dict(
       time=times, diffusion_time=taus,
       train_mse=errors['train'], test_mse=errors['test'],
-      test_error=np.mean(np.sign(test) != y_test, axis=-1),
+      test_error=np.mean(np.sign(test) != y_test[:, 0], axis=-1),
       ntk_test_mse=np.full_like(times, errors['ntk']),
       nngp_test_mse=np.full_like(times, errors['nngp']))
   for i in shown:
@@ -328,10 +285,10 @@ def main(argv):
       f'{tasks.data_title()}; '
       f'{_DEPTH.value} hidden {_ACTIVATION.value} layers; '
       f'$T$ = {temperature:g}, $s_0$ = {_W_INIT_STD.value:g}, $s$ = {s:g}')
-  figure = plot(
-      title, times, temperature / n_train / s**2,
-      n_train * _DIFFUSION_ONSET * s**2 / temperature, errors, best,
-      (test[:, shown], ntk[shown], nngp[shown], y_test[shown]),
+  figure = draw(
+      title, times, temperature / n_train / s**2, predict_fn, (x_test, y_test),
+      errors['train'],
+      (test[:, shown], ntk[shown], nngp[shown], y_test[shown, 0]),
       tasks.FLAGS.classes)
 
   print(summary)

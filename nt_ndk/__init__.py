@@ -30,6 +30,7 @@ from nt_ndk import langevin
 from nt_ndk import linen
 from nt_ndk import monte_carlo
 from nt_ndk import nnx
+from nt_ndk import plot
 from nt_ndk import predict
 from nt_ndk import stax
 from nt_ndk._src.base.version import __version__

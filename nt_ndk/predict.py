@@ -16,6 +16,9 @@ networks that learn with weight decay and noise:
    readout is frozen.
 
 4) :func:`optimal_stopping`: when the expected test error is smallest.
+
+5) :func:`log_marginal_likelihood`: the evidence for a network and a
+   temperature, and its derivatives.
 """
 
 from neural_tangents.predict import Gaussian
@@ -28,6 +31,7 @@ from neural_tangents.predict import ODEState
 
 from nt_ndk._src.base.protocol import Phase
 from nt_ndk._src.predictors.diffusive_limit import diffusive_limit_mse_ensemble
+from nt_ndk._src.predictors.evidence import log_marginal_likelihood
 from nt_ndk._src.predictors.markov_proximal import markov_proximal_mse_ensemble
 from nt_ndk._src.predictors.representational_drift import (
     representational_drift_mse_ensemble,
@@ -40,7 +44,7 @@ from nt_ndk._src.predictors.stopping import Phases
 __all__ = [
     'markov_proximal_mse_ensemble', 'diffusive_limit_mse_ensemble',
     'representational_drift_mse_ensemble', 'optimal_stopping',
-    'OptimalStopping', 'Phases',
+    'OptimalStopping', 'Phases', 'Phase', 'log_marginal_likelihood',
     'Gaussian', 'gp_inference', 'gradient_descent', 'gradient_descent_mse',
     'gradient_descent_mse_ensemble', 'max_learning_rate', 'ODEState',
 ]

@@ -75,6 +75,8 @@ class _Overlay:
     self.__dict__.update(names)
 
   def __getattr__(self, name):
+    if name == '_module':  # While a copy is made for another process.
+      raise AttributeError(name)
     return getattr(self._module, name)
 
 

@@ -6,12 +6,12 @@ from typing import Any, Callable, NamedTuple, Optional, Protocol, Union
 
 import jax
 import numpy as np
-from scipy import special
 
 from nt_ndk._src.base import arguments
 from nt_ndk._src.base.typing import PredictFn
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.base.typing import Times
+from nt_ndk._src.predictors import classification
 
 _TIMES = 40
 _REFINED = 7
@@ -58,7 +58,7 @@ class OptimalStopping(NamedTuple):
       difference of mean predictor and target.
     variance: `[T]`, mean over test inputs of the variance over networks.
     classification_error: `[T]`, probability that a network misclassifies a test
-      input; `None` unless there are two classes.
+      input; `None` unless there are classes.
     t_optimal: time of the smallest expected squared error; infinite if that is
       equilibrium.
     minimum: the smallest expected squared error.
@@ -68,6 +68,9 @@ class OptimalStopping(NamedTuple):
       stops at the NTK predictor, the end of gradient flow without noise, which
       is better if this is negative; NaN if the NTK is singular.
     gain_over_nngp: by how much it is larger at equilibrium, the NNGP posterior.
+    negative_log_likelihood: `[T]`, of the classes of test inputs, minus the
+      logarithm of the probability that a network finds them; `None` unless
+      there are classes.
   """
   t: np.ndarray
   expected_squared_error: np.ndarray
@@ -79,6 +82,7 @@ class OptimalStopping(NamedTuple):
   phase: str
   gain_over_ntk: float
   gain_over_nngp: float
+  negative_log_likelihood: Optional[np.ndarray]
 
 
 def optimal_stopping(predict_fn: LearningPredictFn, x_test: PyTree,
@@ -105,9 +109,12 @@ def optimal_stopping(predict_fn: LearningPredictFn, x_test: PyTree,
       test inputs.
 
     y_test:
-      test targets, of shape `(n_test, ..., k)`. The classification error is
-      that of the sign of the output, if there is one output and two different
-      targets (about their middle), or of the larger output of two.
+      test targets, of shape `(n_test, ..., k)`. Classes are those of the sign
+      of the output, if there is one output and two different targets (about
+      their middle), or of the largest output, if there are two outputs, or more
+      and two different targets, the larger one for one output of each sample
+      ("one-hot"). Then the classification error and the likelihood are
+      computed, to rounding: outputs are independent Gaussians.
 
     t:
       1D array of times to choose from, in the units of `predict_fn`. `None`
@@ -147,6 +154,7 @@ def optimal_stopping(predict_fn: LearningPredictFn, x_test: PyTree,
         'phase: compare predictions of `get="ntk"` over time.')
   y_test = np.asarray(arguments.to_floats('y_test', y_test), float)
   arguments.check_finite('y_test', y_test)
+  classes = classification.of_targets(y_test)
   phases: Phases = phases_fn()
   if t is None:
     times = np.geomspace(phases.start, phases.equilibrium, _TIMES)
@@ -158,7 +166,7 @@ def optimal_stopping(predict_fn: LearningPredictFn, x_test: PyTree,
     times = np.unique(times)
 
   def errors(t: Optional[np.ndarray], get: str = 'ndk') -> np.ndarray:
-    """Rows: bias squared, variance, classification error."""
+    """Rows: bias squared, variance, classification error and likelihood."""
     mean, variance = (np.asarray(a, float) for a in predict_fn(
         t=t, x_test=x_test, get=get, compute_cov='diag',
         **kernel_fn_test_test_kwargs))
@@ -168,8 +176,11 @@ def optimal_stopping(predict_fn: LearningPredictFn, x_test: PyTree,
           f'`y_test` must have the shape {mean.shape[len(shape):]} of a '
           f'prediction, got {y_test.shape}.')
     average = lambda a: np.mean(a.reshape(shape + (-1,)), -1)
+    found = np.full(shape + (1,), np.nan)
+    if classes is not None and variance.shape == mean.shape[:-1]:
+      found = classification.log_likelihood(mean, variance, classes)
     return np.stack([average((mean - y_test)**2), average(variance),
-                     _classification_error(mean, variance, y_test, shape)])
+                     -average(np.expm1(found)), -average(found)])
 
   table = errors(times)
   if t is None:
@@ -185,7 +196,7 @@ def optimal_stopping(predict_fn: LearningPredictFn, x_test: PyTree,
   try:
     ntk = errors(None, 'ntk')
   except ArithmeticError:  # Duplicated inputs.
-    ntk = np.full(3, np.nan)
+    ntk = np.full(len(late), np.nan)
   times = np.append(times, np.inf)
   table = np.concatenate([table, late[:, None]], 1)
   total = table[0] + table[1]
@@ -202,22 +213,5 @@ def optimal_stopping(predict_fn: LearningPredictFn, x_test: PyTree,
       classification_error=None if np.isnan(table[2, -1]) else table[2],
       t_optimal=float(times[best]), minimum=float(total[best]), phase=phase,
       gain_over_ntk=float(ntk[0] + ntk[1] - total[best]),
-      gain_over_nngp=float(total[-1] - total[best]))
-
-
-def _classification_error(mean: np.ndarray, variance: np.ndarray, y: np.ndarray,
-                          t_shape: tuple[int, ...]) -> np.ndarray:
-  """Probability of the wrong class, NaN unless there are two classes."""
-  if y.shape == (len(y), 1) and len(np.unique(y)) == 2:
-    middle = np.mean(np.unique(y))
-    margin = np.sign(y[:, 0] - middle) * (mean[..., 0] - middle)
-    std = np.sqrt(variance)
-  elif (y.shape == (len(y), 2) and np.all(y[:, 0] != y[:, 1]) and
-        variance.shape == t_shape + (len(y),)):
-    # Outputs are independent.
-    margin = np.sign(y[:, 1] - y[:, 0]) * (mean[..., 1] - mean[..., 0])
-    std = np.sqrt(2 * variance)
-  else:
-    return np.full(t_shape, np.nan)
-  std = np.maximum(std, 1e-12 * np.max(np.abs(margin), initial=1e-300))
-  return np.mean(special.ndtr(-margin / std), -1)
+      gain_over_nngp=float(total[-1] - total[best]),
+      negative_log_likelihood=None if np.isnan(table[3, -1]) else table[3])
