@@ -16,6 +16,8 @@ temperature.
 readout is frozen.
 
 4) :func:`optimal_stopping`: when the expected test error is smallest.
+
+5) :func:`markov_proximal_ensemble`: draws of networks that learn with any loss.
 """
 
 from neural_tangents.predict import Gaussian
@@ -27,6 +29,8 @@ from neural_tangents.predict import max_learning_rate
 from neural_tangents.predict import ODEState
 
 from nt_ndk._src.base.protocol import Phase
+from nt_ndk._src.predictors.any_loss import Draws
+from nt_ndk._src.predictors.any_loss import markov_proximal_ensemble
 from nt_ndk._src.predictors.diffusive_limit import diffusive_limit_mse_ensemble
 from nt_ndk._src.predictors.markov_proximal import markov_proximal_mse_ensemble
 from nt_ndk._src.predictors.representational_drift import (

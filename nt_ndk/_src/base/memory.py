@@ -60,3 +60,14 @@ def check(matrix: int, kept: int, others: int) -> int:
         '`batch_size` to evaluate them in parts, or a larger `rtol` to need '
         'fewer; use float32, or fewer samples.')
   return planned
+
+
+def check_bytes(planned: int) -> int:
+  """Raises unless there is as much memory; returns it."""
+  free = available()
+  if free is not None and planned > free:
+    raise MemoryError(
+        f'Draws take {planned / 1e9:.2f} GB, but there are {free / 1e9:.2f} '
+        'GB. Pass a smaller `max_bytes`, fewer times or test inputs, or a '
+        'larger `rtol`.')
+  return planned

@@ -25,8 +25,8 @@ from nt_ndk._src.base.typing import Times
 from nt_ndk._src.finite import empirical
 from nt_ndk._src.finite import networks
 from nt_ndk._src.finite import proximal as proximal_lib
-from nt_ndk._src.finite.moments import Estimate
-from nt_ndk._src.finite.moments import Moments
+from nt_ndk._src.base.moments import Estimate
+from nt_ndk._src.base.moments import Moments
 
 # Steps in one call of the compiled program, after which progress is kept.
 _BLOCK = 256

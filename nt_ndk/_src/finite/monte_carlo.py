@@ -21,7 +21,7 @@ from nt_ndk._src.base.typing import KernelFn
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.finite import empirical
 from nt_ndk._src.finite import networks
-from nt_ndk._src.finite.moments import Estimate
+from nt_ndk._src.base.moments import Estimate
 
 
 def two_time_kernel_fn(
