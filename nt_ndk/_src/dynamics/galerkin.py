@@ -26,8 +26,10 @@ nothing is needed but values at ends of steps and averages over them.
    the length of the step :math:`z` (:math:`R = (1 - z / 3) / D`, :math:`D = 1 +
    2 z / 3 + z^2 / 6`, :math:`N = (1 + z / 3 + z^2 / 9) / D^2`).
 *  The equations of a step are solved by Newton's method with a line search, its
-   linear ones by conjugate residuals (GCR), preconditioned by those with the
-   mean over draws of the diagonal of the Hessian.
+   linear ones, in single precision, by conjugate residuals (GCR). These are
+   preconditioned by the equations with a mean Hessian of all draws, which is
+   taken to be diagonal in one basis of outputs: where a loss does not feel a sum
+   of outputs (softmax), neither does the preconditioner.
 """
 
 import functools
@@ -42,9 +44,11 @@ from nt_ndk._src.dynamics.steps import NODES
 
 # Straight line from -1 to 1 at the points of a step.
 _P1 = 2 * NODES - 1
-_MAX_NEWTON, _MAX_GCR, _DIRECTIONS, _MAX_HALVINGS = 40, 60, 8, 12
+_MAX_NEWTON, _MAX_GCR, _DIRECTIONS, _MAX_HALVINGS = 40, 60, 6, 12
+# Rows up to which each direction of outputs has a preconditioner of its own.
+_EACH = 300
 # Errors of linear equations, relative to their right-hand side.
-_INNER = 1e-2
+_INNER = 3e-2
 # Steps of which there is room for one more number at a time.
 _ROUND = 32
 
@@ -148,28 +152,50 @@ def _gcr(apply: Callable[[jax.Array], jax.Array],
 def _noise(gradient: Gradient, f: jax.Array, data: Any, temperature: jax.Array,
            keys: jax.Array, index: Any, locations: int
            ) -> tuple[jax.Array, jax.Array]:
-  """Noise of the gradient `[rows, k, draws]`, and the mean diagonal `[rows]`."""
+  """Noise of the gradient, and its mean derivative.
+
+  Returns:
+    Noise `[rows, k, draws]`; a basis of outputs `[k, k]`, in columns; and the
+    mean Hessian in it, `[k, rows]`.
+  """
   second = hessian(gradient, f, data, locations)
-  q = len(second)
+  q, k = len(second), f.shape[1]
   normal = jax.vmap(lambda key: random.normal(
       random.fold_in(key, index), (q,) + second.shape[2:3], f.dtype), 0, -1)(
           keys)
   noise = jnp.einsum('qp...,p...->q...', root(second), normal)
-  diagonal = jnp.mean(jnp.maximum(jnp.einsum('qq...->q...', second), 0.), -1)
-  diagonal = jnp.mean(diagonal.reshape((locations, f.shape[1], -1)), 1).T
+  mean = jnp.mean(second, -1).reshape((locations, k, locations, k, -1))
+  mean = jnp.einsum('liljn->nlij', mean).reshape((-1, k, k))
+  _, basis = jnp.linalg.eigh(jnp.mean(mean, 0))
+  diagonal = jnp.maximum(jnp.einsum('ia,nij,ja->an', basis, mean, basis), 0.)
   return (jnp.moveaxis(noise, 0, 1).reshape(f.shape) * jnp.sqrt(temperature),
-          diagonal.ravel())
+          basis, diagonal)
 
 
 @jax.jit
 def _own(phi: jax.Array, factors: jax.Array,
-         diagonal: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Matrix of the equations of a step, and the inverse of typical ones."""
+         diagonal: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Matrix of the equations of a step, and inverses of typical ones.
+
+  Args:
+    phi: `[2, 2, R]`, weights.
+    factors: `[rows, R * rows]`.
+    diagonal: `[k, rows]`, Hessian.
+
+  Returns:
+    `[2 * rows, 2 * rows]`; as many of these as there are outputs or, of many
+    rows, one; and for which outputs `[k]` these are, all that the loss feels.
+  """
   n = len(factors)
   matrix = jnp.einsum('abr,mrn->ambn', phi, factors.reshape((n, -1, n)))
   matrix = matrix.reshape((2 * n, 2 * n))
-  typical = jnp.eye(2 * n) + matrix * jnp.tile(diagonal, 2)
-  return matrix, jnp.linalg.inv(typical)
+  size = jnp.sum(diagonal, 1)
+  felt = size > 1e-3 * jnp.max(size)
+  if n > _EACH:
+    diagonal = jnp.sum(diagonal * felt[:, None], 0, keepdims=True) / jnp.maximum(
+        jnp.sum(felt), 1)
+  typical = jnp.eye(2 * n) + matrix * jnp.tile(diagonal, 2)[:, None]
+  return matrix, jnp.linalg.inv(typical).astype(jnp.float32), felt
 
 
 @functools.partial(jax.jit, static_argnames='count')
@@ -191,12 +217,24 @@ def _past(u: jax.Array, weights: jax.Array, factors: jax.Array,
 
 @functools.partial(jax.jit, static_argnums=0)
 def _solve(gradient: Gradient, right: jax.Array, guess: jax.Array, data: Any,
-           noise: jax.Array, matrix: jax.Array, inverse: jax.Array,
-           tol: jax.Array) -> Solved:
+           noise: jax.Array, matrix: jax.Array, basis: jax.Array,
+           inverses: jax.Array, felt: jax.Array, tol: jax.Array) -> Solved:
   """Solves `f + matrix (u(f) - noise) = right` for all draws."""
+  rounded, basis = (a.astype(jnp.float32) for a in (matrix, basis))
 
   def multiply(a, x):
     return (a @ x.reshape((len(a), -1))).reshape(x.shape)
+
+  def precondition(x):
+    """In the basis of outputs, `[k, 2 * rows, draws]`."""
+    x = jnp.einsum('ca,prcb->aprb', basis, x)
+    flat = x.reshape((len(x), -1, x.shape[-1]))
+    if len(inverses) == 1:
+      out = jnp.einsum('ij,ajb->aib', inverses[0], flat)
+    else:
+      out = jnp.einsum('aij,ajb->aib', inverses, flat)
+    out = jnp.where(felt[:, None, None], out, flat).reshape(x.shape)
+    return jnp.einsum('ca,aprb->prcb', basis, out)
 
   noises = jnp.stack([p * noise for p in _P1])
   both = jax.vmap(gradient, (0, None))
@@ -231,11 +269,14 @@ def _solve(gradient: Gradient, right: jax.Array, guess: jax.Array, data: Any,
   def body(state):
     i, inner, f, left, _ = state
 
-    def apply(v):
-      return v + multiply(matrix, jax.jvp(lambda f: both(f, data), (f,),
-                                          (v,))[1])
+    at = f.astype(jnp.float32)
 
-    step, count = _gcr(apply, lambda r: multiply(inverse, r), left)
+    def apply(v):
+      along = jax.jvp(lambda f: both(f, data), (at,), (v,))[1]
+      return v + multiply(rounded, along.astype(v.dtype))
+
+    step, count = _gcr(apply, precondition, left.astype(jnp.float32))
+    step = step.astype(f.dtype)
     _, length, f, left = search(f, left, step)
     sizes = jnp.sqrt(norm(step) / step[..., 0].size)
     # A step that was cut short says nothing of the error.
@@ -314,15 +355,15 @@ class Equations:
       ArithmeticError: if the equations cannot be solved.
     """
     j = self._j
-    noise, diagonal = _noise(self._gradient, self.f, data, temperature,
+    noise, basis, diagonal = _noise(self._gradient, self.f, data, temperature,
                              self._keys, index, locations=self._locations)
-    matrix, inverse = _own(self._weights[j, :, j], self._factors, diagonal)
+    matrix, inverses, felt = _own(self._weights[j, :, j], self._factors, diagonal)
     right = g
     if j:
       right = g - self._integral(self._factors, self._weights[j, :, :j])
     guess = jnp.stack([self.f, self.f])
-    out = _solve(self._gradient, right, guess, data, noise, matrix, inverse,
-                 self._tol)
+    out = _solve(self._gradient, right, guess, data, noise, matrix, basis,
+                 inverses, felt, self._tol)
     if not float(out.left) <= self._tol:
       raise ArithmeticError(
           'The equations of a step could not be solved. The gradient of `loss` '

@@ -233,7 +233,9 @@ class _Learning:
       if done >= first + group:
         first += group
         process = self._draw(paths, keys[first:first + group])
-      stop = min(done + self._block(), first + group, count)
+      left = min(first + group, count) - done
+      # Parts of equal size.
+      stop = done + -(-left // -(-left // self._block()))
       out.append(self._solve(kernels, grid, process.some(
           slice(done - first, stop - first)), keys[done:stop], 1))
       done = stop
