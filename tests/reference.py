@@ -507,6 +507,103 @@ class _Predictor:
                        x, t2, response2)
 
 
+class _Protocol(_Predictor):
+  """The same where temperature, targets and training set change in steps.
+
+  Time is that of the loss, in which gradients have no factor.
+
+  Args:
+    kernels: see `volterra_covariance`.
+    x_train: `(n, features)`.
+    phases: of each `(duration, temperature, targets, sample weights)`.
+    prior_std: smallest prior standard deviation in the network.
+    order: nodes of a panel.
+    refine: divides the length of the panels.
+  """
+
+  def __init__(self, kernels, x_train, phases, prior_std, order, refine):
+    durations, temperatures, self.targets, self.weights = zip(*phases)
+    super().__init__(kernels, x_train, max(temperatures), prior_std, order,
+                     refine)
+    self.first /= max(np.max(a) for a in self.weights)
+    self.starts = np.cumsum((0.,) + durations[:-1])
+    self.temperatures = np.array(temperatures)
+
+  def phase(self, t):
+    return np.searchsorted(self.starts, t, side='right') - 1
+
+  def diffusion_time(self, t):
+    out = np.zeros(np.shape(t))
+    for start, stop, temperature in zip(
+        self.starts, np.append(self.starts[1:], np.inf), self.temperatures):
+      out = out + temperature * np.clip(t - start, 0., stop - start)
+    return out
+
+  def two_time(self, x1, x2, t1, t2):
+    return self.kernels(x1, x2, self.diffusion_time(t1),
+                        self.diffusion_time(t2))
+
+  def response(self, x, t, corners=()):
+    """`b(x, t; s)`, a smooth function but for factors, the sample weights."""
+    ends = _mesh(t, [t - c for c in (t, *corners, *self.starts)],
+                 self.first, self.longest) if t > 0. else np.zeros(1)
+    phases = self.phase(t - (ends[1:] + ends[:-1]) / 2.)
+    weights = np.array(self.weights)
+
+    def kernel(a1, a2):
+      # `a1` is the later age of a quadrature, and never at an end of a phase.
+      a = weights[self.phase(t - a1[..., 0, 0])]
+      return a[..., :, None] * self.two_time(
+          self.x_train, self.x_train, t - a1, t - a2).ndk
+
+    b = _solve(kernel,
+               lambda a: self.two_time(x, self.x_train, t, t - _batch(a)).ndk,
+               ends, self.order)
+    b = b * weights[phases][:, None, None, :]
+    return phases, Response(np.zeros(b.shape[-2:]), b, ends,
+                            _radau(self.order), lambda a: t - a,
+                            lambda s: t - s)
+
+  def mean(self, x, t):
+    phases, response = self.response(x, t)
+    out = 0.
+    for panel, phase in enumerate(phases):
+      part = response._replace(b=response.b[panel:panel + 1],
+                               ends=response.ends[panel:panel + 2])
+      out = out + _integral(part) @ self.targets[phase]
+    return out
+
+  def covariance(self, x, t1, t2):
+    _, response1 = self.response(x, t1, (t2,))
+    _, response2 = self.response(x, t2, (t1,))
+    return _covariance(self.nngp, self.x_train, x, t1, response1, x, t2,
+                       response2)
+
+
+def protocol(kernels, x_train, x, phases, time1, time2=None, prior_std=1.,
+             order=8, refine=1.):
+  """Mean and covariance of a predictor that learns in phases, by brute force.
+
+  Args:
+    kernels: `kernels(x1, x2, tau1, tau2)`, as `two_time_kernels`.
+    x_train: `(n, features)`.
+    x: `(m, features)`, of the predictions.
+    phases: of each `(duration, temperature, targets (n, k), sample weights
+      (n,))`, durations in time of the loss, in which gradients have no factor.
+    time1: time of the loss.
+    time2: of the second predictions, by default `time1`.
+    prior_std: smallest prior standard deviation in the network.
+    order: collocation points per panel.
+    refine: divides the length of the panels.
+
+  Returns:
+    Mean at `time1`, `(m, k)`, and covariance, `(m, m)`.
+  """
+  predictor = _Protocol(kernels, x_train, phases, prior_std, order, refine)
+  time2 = time1 if time2 is None else time2
+  return predictor.mean(x, time1), predictor.covariance(x, time1, time2)
+
+
 def _blocks(matrix, n):
   """Train-train and test-test blocks."""
   return matrix[..., :n, :n], matrix[..., n:, n:]

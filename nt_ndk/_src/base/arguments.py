@@ -165,6 +165,12 @@ def check_number(name: str, value: Any, low: float, strict: bool) -> None:
                      f'{low:g}, got {value!r}.')
 
 
+def check_count(name: str, value: Any) -> None:
+  if not isinstance(value, (int, np.integer)) or value < 1:
+    raise ValueError(f'`{name}` must be a positive whole number, got '
+                     f'{value!r}.')
+
+
 def check_keywords(kwargs: dict[str, Any]) -> None:
   """Raises if one is meant for a predictor, which calls it otherwise."""
   for name, remedy in (

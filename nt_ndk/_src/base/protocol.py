@@ -129,6 +129,20 @@ class Protocol:
     starts = np.array([stage.start for stage in self.stages[1:]])
     return np.searchsorted(starts, t, side='left')
 
+  def since(self, number: int, t: float) -> float:
+    """Time within a stage: diffusion time, or that of the loss without noise.
+
+    It is measured from the beginning of the stage, so that none of it is lost
+    to rounding, however long other stages have been.
+    """
+    stage = self.stages[number]
+    return (stage.temperature or 1.) * stage.rate * (t - stage.start)
+
+  def locate(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of stages and times within them, for training times `[T]`."""
+    numbers = self.stage(t)
+    return numbers, np.array([self.since(p, u) for p, u in zip(numbers, t)])
+
   def clock(self, t: np.ndarray) -> np.ndarray:
     """Time of the loss at training times."""
     return self._since(t, 'clock', [s.rate for s in self.stages])

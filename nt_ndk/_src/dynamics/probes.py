@@ -2,14 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chooses coarse grids of ages, by a few of the predictions."""
 
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from nt_ndk._src.dynamics.resolvent import EndTime
 from nt_ndk._src.dynamics.resolvent import Resolvent
 from nt_ndk._src.dynamics.resolvent import Rows
-from nt_ndk._src.dynamics.resolvent import TimeKernel
 
 _MAX_SIZE = 96
 # Predictions for which grids are chosen, half of them those with the most data
@@ -54,18 +53,19 @@ class Predictions(NamedTuple):
   """Kernels of predictions with the training data, compressed in time.
 
   Attributes:
-    times: functions of time of NDK and covariance.
-    factors: two arrays `[n, R, m]`, their matrices in a basis of modes.
+    functions: of the times `[C]` of training outputs, to `[C, J]`, for NDK and
+      covariance.
+    factors: two arrays `[n, J, m]`, their matrices in a basis of modes.
     scale: `[m]`, standard deviations without data.
   """
-  times: tuple[TimeKernel, TimeKernel]
+  functions: Sequence[Callable[[np.ndarray], np.ndarray]]
   factors: list[np.ndarray]
   scale: np.ndarray
 
-  def kernels(self, tau: float, earlier: np.ndarray) -> list[np.ndarray]:
-    """NDK and covariance of those at `tau` and outputs `[C]`: `[n, C, m]`."""
-    return [time.phi(tau, earlier) @ factors
-            for time, factors in zip(self.times, self.factors)]
+  def kernels(self, earlier: np.ndarray) -> list[np.ndarray]:
+    """NDK and covariance with outputs at times `[C]`: `[n, C, m]`."""
+    return [function(earlier) @ factors
+            for function, factors in zip(self.functions, self.factors)]
 
 
 class Solved(NamedTuple):
@@ -96,7 +96,7 @@ class Probes:
       rtol: tolerance.
     """
     scale = predictions.scale
-    now, _ = predictions.kernels(end.tau, np.array([end.tau]))
+    now, _ = predictions.kernels(np.array([end.tau]))
     m, half = len(scale), _PROBES // 2
     chosen = np.unique(np.append(np.linspace(0, m - 1, half).astype(int),
                                  end.hardest(now[:, 0], scale)[-half:]))
@@ -104,7 +104,7 @@ class Probes:
     mixtures = np.random.RandomState(0).normal(size=(m, _MIXTURES)) / m**.5
     mix = np.concatenate([np.eye(m)[:, chosen], mixtures], 1) / scale[:, None]
     self._predictions = Predictions(
-        predictions.times, [a @ mix for a in predictions.factors],
+        predictions.functions, [a @ mix for a in predictions.factors],
         np.ones(mix.shape[1]))
     self._pure = len(chosen)
     self._end, self._lag, self._rtol = end, lag, rtol
@@ -114,7 +114,7 @@ class Probes:
     """On a grid, from what is known on another one."""
     guess = known and known.on.grid.lagrange(on.grid.ages) @ known.rows.h
     unit = self._predictions.scale
-    kappa, cross = self._predictions.kernels(on.tau, on.times)
+    kappa, cross = self._predictions.kernels(on.times)
     rows = on.rows(kappa, unit, guess)
     return Solved(on, rows, cross,
                   on.covariance(rows, unit, cross)[:self._pure])

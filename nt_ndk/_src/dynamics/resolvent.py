@@ -39,6 +39,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
+import scipy.sparse
 
 from nt_ndk._src.base.arrays import Matrices
 from nt_ndk._src.base.arrays import numpy_of
@@ -81,6 +82,35 @@ class TimeKernel(Protocol):
   def phi_rows(self, tau: np.ndarray, tau_: np.ndarray,
                at_earlier: Optional[np.ndarray] = None) -> np.ndarray:
     """`phi` at later times `[E, L]` for each earlier time `[E]`."""
+
+
+class Shifted(NamedTuple):
+  """A `TimeKernel` in time since a beginning.
+
+  Attributes:
+    time: the kernel.
+    start: the beginning.
+  """
+  time: TimeKernel
+  start: float
+
+  @property
+  def cusp_width(self) -> float:
+    return self.time.cusp_width
+
+  @property
+  def early_width(self) -> float:
+    return self.time.early_width
+
+  def at_earlier(self, tau_: np.ndarray) -> np.ndarray:
+    return self.time.at_earlier(self.start + tau_)
+
+  def phi(self, tau: Numbers, tau_: Numbers) -> np.ndarray:
+    return self.time.phi(self.start + tau, self.start + tau_)
+
+  def phi_rows(self, tau: np.ndarray, tau_: np.ndarray,
+               at_earlier: Optional[np.ndarray] = None) -> np.ndarray:
+    return self.time.phi_rows(self.start + tau, self.start + tau_, at_earlier)
 
 
 class LowRankKernel(NamedTuple):
@@ -204,6 +234,18 @@ class _FineMesh:
     panels = [slice(i, i + _STAGES)
               for i in range(first, len(self.ages), _STAGES)]
     return [slice(0, 1)] * first + panels
+
+  def lagrange(self, ages: np.ndarray) -> scipy.sparse.csr_array:
+    """Polynomials of the panels at ages `[A]`, `[A, F]`."""
+    assert not self.impulse
+    panel = np.searchsorted(self.ends, ages, side='left') - 1
+    panel = np.clip(panel, 0, len(self.ends) - 2)
+    starts, lengths = self.ends[panel], np.diff(self.ends)[panel]
+    x = np.clip((ages - starts) / lengths, 0., 1.)
+    points = _STAGES * panel[:, None] + np.arange(_STAGES)
+    return scipy.sparse.csr_array(
+        (self._rule.lagrange(x).ravel(), points.ravel(),
+         _STAGES * np.arange(len(ages) + 1)), (len(ages), len(self.ages)))
 
   def product_weights(self, kernel: TimeKernel, ages: np.ndarray,
                       older: bool) -> np.ndarray:
@@ -747,8 +789,8 @@ class Resolvent:
     return total.T @ (self.basis.evecs.T @ y)
 
   def predictions(self, kappa: np.ndarray, cross: np.ndarray, prior: np.ndarray,
-                  scale: np.ndarray,
-                  y: Matrices) -> tuple[np.ndarray, np.ndarray, float]:
+                  scale: np.ndarray, y: Matrices, keep: bool = False
+                  ) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
     """Mean and covariance of predictions, in blocks of bounded memory.
 
     Args:
@@ -757,21 +799,24 @@ class Resolvent:
       prior: `[m, m]`, or `[m]` for variances only.
       scale: `[m]`, standard deviations of the predictions without data.
       y: `[n, k]`, targets.
+      keep: whether to return moments.
 
     Returns:
-      Mean `[m, k]`, covariance `[m, m]` or variances `[m]`, and an estimate of
-      the relative error of the coarse grid.
+      Mean `[m, k]`, covariance `[m, m]` or variances `[m]`, an estimate of the
+      relative error of the coarse grid, and moments as in `Rows`, or none.
     """
     diagonal = prior.ndim == 1
     n, size, m = kappa.shape
     rank = max(self._coupling.shape[1], self.basis.nngp_diagonal.shape[1])
     block = max(1, _BLOCK_BYTES // (8 * n * size * rank))
-    means, parts, tails = [], [], []
+    means, parts, tails, kept = [], [], [], [np.zeros((n, size, 0))]
     for start in range(0, m, block):
       some = slice(start, start + block)
       rows = self.rows(kappa[:, :, some], scale[some])
       means.append(self.mean(rows, y))
       tails.append(rows.tail)
+      if keep:
+        kept.append(rows.moments)
       parts.append(self.covariance(rows, prior[some], cross[:, :, some])
                    if diagonal else rows[:3])
     if diagonal:
@@ -780,7 +825,8 @@ class Resolvent:
       h, moments, coupled = (np.concatenate(a, 2) for a in zip(*parts))
       rows = Rows(h, moments, coupled, max(tails))
       covariance = self.covariance(rows, prior, cross)
-    return np.concatenate(means), covariance, .1 * max(tails)
+    return (np.concatenate(means), covariance, .1 * max(tails),
+            np.concatenate(kept, 2))
 
   def covariance(self, rows: Rows, prior: np.ndarray,
                  cross: np.ndarray) -> np.ndarray:
@@ -803,66 +849,56 @@ class Resolvent:
     out -= mixed + mixed.T
     return out if out.ndim == 1 else (out + out.T) / 2
 
-  def two_time_covariance(self, rows: Rows, other_tau: float,
-                          other: Optional['Resolvent'],
-                          other_rows: Optional[Rows], prior: np.ndarray,
-                          later: np.ndarray, earlier: np.ndarray,
-                          cross: np.ndarray) -> np.ndarray:
-    """Covariance with predictions at an earlier time.
+  def response(self, rows: Rows) -> np.ndarray:
+    """`b` at the ages of the fine mesh times weights of an integral."""
+    return (self._beta @ rows.h) * self.mesh.weights[:, None]
+
+  def with_outputs(self, rows: Rows, ages: np.ndarray) -> np.ndarray:
+    """Integral of `b` and the covariance with training outputs.
 
     Args:
       rows: of `m` predictions.
-      other_tau: the earlier time.
-      other: resolvent that ends there; `None` at time 0.
-      other_rows: of `m'` predictions; `None` at time 0.
-      prior: `[m, m']` (or `[m]`), their covariance without data.
-      later: `[n, R', m']`, matrices of the covariance, training outputs first
-        (later); not rotated.
-      earlier: `[n, R', m']`, the same, predictions first.
-      cross: `[n, C', m]`, covariance without data between the predictions here
-        and training outputs at `other.times`, in the basis of `other`.
+      ages: `[A]`, of the outputs.
 
     Returns:
-      `[m, m']`, or `[m]` if predictions are paired one by one.
+      `[n, A, m]`: modes by themselves, exactly, and their coupling.
     """
-    dot = _products(prior.ndim == 1)
-    # The predictions here and the network without data at the other time.
-    younger, older = self._integrals(rows, np.array([self.tau - other_tau]))
-    here = self.basis.rotate
-    out = prior - dot(younger[:, :, 0], here(later)) - dot(
-        older[:, :, 0], here(earlier))
-    if other is None or other_rows is None:
-      return out
-    out -= dot(cross, other_rows.moments)
-
-    # The same and the training outputs: modes of the other basis exactly.
-    times = np.append(other.tau - other.mesh.ages, other.times)
-    fine = self._beta @ rows.h
-    fine = other.basis.rotate(self.basis.evecs @ fine.reshape(
-        (len(fine), -1))).reshape(fine.shape)
-    ages = np.maximum(self.tau - times, 0.)
-    weights = sum(self.mesh.product_weights(self._shared.nngp, ages, o)
-                  for o in (False, True))
-    modes = np.empty((len(fine), len(times), fine.shape[2]))
-    for i in range(0, len(fine), _MODES_AT_ONCE):
+    weights, diagonal = self._shared.nngp_weights, self.basis.nngp_diagonal
+    interpolate = self.mesh.lagrange(ages)
+    out = self.grid.lagrange(ages) @ rows.coupled
+    for i in range(0, len(diagonal), _MODES_AT_ONCE):
       some = slice(i, i + _MODES_AT_ONCE)
-      modes[some] = np.tensordot(other.basis.nngp_diagonal[some], weights,
-                                 1) @ fine[some]
-    points = len(other.mesh.ages)
-    response = other._beta @ other_rows.h  # pylint: disable=protected-access
-    response *= other.mesh.weights[:, None]
-    out += dot(modes[:, :points], response)
+      modes = np.tensordot(diagonal[some], weights, 1) @ (
+          self._beta[some] @ rows.h[some])
+      modes = np.moveaxis(modes, 1, 0)
+      at_ages = interpolate @ modes.reshape((len(modes), -1))
+      out[some] += np.moveaxis(at_ages.reshape((len(ages),) + modes.shape[1:]),
+                               0, 1)
+    return out
 
-    # And their coupling on the other coarse grid.
-    younger, older = self._integrals(rows, np.maximum(self.tau - other.times,
-                                                      0.))
-    both = (younger + older if self.basis.symmetric else
-            np.concatenate([younger, older], 1))
-    full = _multiply(self.basis.nngp, both) + np.einsum(
-        'nr,nram->nam', self.basis.nngp_diagonal, younger + older)
-    full = other.basis.rotate(self.basis.evecs @ full.reshape(
-        (len(full), -1))).reshape(full.shape)
-    return out + dot(full - modes[:, points:], other_rows.moments)
+  def with_prediction(self, rows: Rows, age: float, later: np.ndarray,
+                      earlier: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Integrals of `b` against the covariance with other predictions.
+
+    Args:
+      rows: of `m` predictions.
+      age: of the other ones.
+      later: `[n, R', m']`, matrices of the covariance, training outputs first
+        (later), in the basis of modes.
+      earlier: `[n, R', m']`, the same, predictions first.
+
+    Returns:
+      Two arrays `[n, 2 R', m]` and `[n, 2 R', m']`, whose scalar products are
+      the integrals.
+    """
+    younger, older = (a[:, :, 0] for a in self._integrals(rows,
+                                                          np.array([age])))
+    return (np.concatenate([younger, older], 1),
+            np.concatenate([later, earlier], 1))
+
+  def integral(self, rows: Rows) -> np.ndarray:
+    """Double integrals mode by mode, `[n, C, m]`, to multiply with `h`."""
+    return self._mode_covariance @ rows.h
 
   def _integrals(self, rows: Rows, ages: np.ndarray) -> list[np.ndarray]:
     """`b` and functions of the covariance, younger and older, `[n,R',A,m]`."""

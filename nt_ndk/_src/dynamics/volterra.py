@@ -28,6 +28,11 @@ many decades, and Radau IIA damps the fast ones (stiff accuracy).
    solution with modes of all sizes looks alike on all scales of time. An error
    at the end of a panel is a jump for the next one, however short that is; the
    panel is then taken back.
+*  A solution may begin where another one ends, of other samples, weights of
+   these, targets and :math:`\gamma`. What came before is then a part of the
+   right-hand side, through the products that the other solution has kept. With
+   weights :math:`a` of samples, the integral is over :math:`a \rho`, and the
+   equations are solved for :math:`\sqrt a \rho`, for which they are symmetric.
 """
 
 import functools
@@ -184,11 +189,13 @@ def _precondition(residual, evecs, inverse):
   return _multiply(numpy_of(z).einsum('nij,jnk->ink', inverse, z), evecs)
 
 
-def _factorize(factors, inner, dtype):
+def _factorize(factors, inner, root, dtype):
   """LU decomposition of the equations of a panel, of few samples."""
   n, s = len(factors), len(inner)
   matrix = np.einsum('ijr,nrm->injm', inner.astype(dtype),
                      factors.reshape((n, -1, n)).astype(dtype), optimize=True)
+  if root is not None:
+    matrix *= (root * root[:, None, None]).astype(dtype)
   matrix = matrix.reshape((s * n, s * n))
   matrix.flat[::s * n + 1] += 1
   return scipy.linalg.lu_factor(matrix, overwrite_a=True, check_finite=False)
@@ -201,16 +208,21 @@ def _solve_factorized(residual, lu):
   return z.astype(residual.dtype).reshape(residual.shape)
 
 
+def _scaled(x, root):
+  """Values `[..., n, k]` times the roots of the weights of samples."""
+  return x if root is None else x * root[:, None]
+
+
 @on_either
-def _equations(x, x_images, inner):
+def _equations(x, x_images, inner, root):
   """What the equations of a panel make of its values."""
-  return x + _weigh(x_images, inner)
+  return x + _scaled(_weigh(x_images, inner), root)
 
 
 @on_either
-def _residual(x, x_images, right, inner):
+def _residual(x, x_images, right, inner, root):
   """What is left of the equations."""
-  return right - _equations(x, x_images, inner)
+  return _scaled(right, root) - _equations(x, x_images, inner, root)
 
 
 @on_either
@@ -255,14 +267,15 @@ def _probed(n: int) -> np.ndarray:
 
 
 @functools.partial(on_either, static_argnames='dtype')
-def _decompose(factors, phi, dtype):
+def _decompose(factors, phi, root, dtype):
   np_ = numpy_of(factors)
   n = len(factors)
   matrices = factors.reshape((n, -1, n))
   mean = sum(p * matrices[:, r] for r, p in enumerate(phi))
-  mean = (mean + mean.T) / 2
+  mean = _scaled((mean + mean.T) / 2, root)
+  mean = mean if root is None else mean * root
   evals, evecs = np_.linalg.eigh(mean.astype(dtype))
-  probes = evecs[:, _probed(n)].astype(mean.dtype)
+  probes = _scaled(evecs[:, _probed(n)].astype(mean.dtype), root)
   diagonals = np_.einsum('ni,irn->ri', probes,
                          _images(probes.T[..., None], factors)[..., 0])
   return evals, evecs, diagonals
@@ -381,7 +394,8 @@ class VolterraSolver:
   """A solution that is extended in time when asked for.
 
   Attributes:
-    ends: `[panels + 1]`, ends of the panels so far, the first one 0.
+    ends: `[panels + 1]`, ends of the panels so far; the first one is the
+      beginning.
     errors: estimated error of each panel, relative to the size of `y`.
     floor: error that no length of panels lowers, in the same units.
     settled: whether the solution has reached its limit; it is not solved for
@@ -402,6 +416,11 @@ class VolterraSolver:
       max_step: float = np.inf,
       fixed_step: Optional[float] = None,
       journal: Optional[Journal] = None,
+      weight: Optional[np.ndarray] = None,
+      scale: Optional[float] = None,
+      start: float = 0.,
+      stop: float = np.inf,
+      before: Optional[Callable[[np.ndarray], np.ndarray]] = None,
   ) -> None:
     r"""Prepares the solution; nothing is solved yet.
 
@@ -420,6 +439,13 @@ class VolterraSolver:
       fixed_step: length of all panels, without adaptation (to measure orders).
       journal: keeps panels, and has those of an earlier solution of the same
         equation, which is taken up where it ended.
+      weight: `[n]`, factors of :math:`\rho` in the integral, not negative; by
+        default 1.
+      scale: size that errors are relative to; by default that of `y`.
+      start: time at which the integral begins.
+      stop: time that is not solved beyond.
+      before: takes times `[t]` to what is subtracted there from `y`, `[t, n,
+        k]`.
     """
     self._kernel = kernel
     self._direct = len(factors) <= _DIRECTLY
@@ -435,14 +461,22 @@ class VolterraSolver:
     self._max_step = max_step
     self._fixed_step = fixed_step
     self._collocation = quadrature.Collocation.radau(stages)
-    self._scale = max(float(np.sqrt(np.mean(np.square(y)))), 1e-300)
+    self._scale = scale or max(float(np.sqrt(np.mean(np.square(y)))), 1e-300)
+    self._root = None if weight is None else (
+        np if self._host else jnp).asarray(weight, self._y.dtype)**.5
+    # What is left of samples of small weights is small.
+    self._smallest = 1. if weight is None else float(
+        np.sqrt(np.min(weight[weight > 0])))
+    self._start, self._before = start, before
+    self._stop = min(start + kernel.tau_max, stop)
 
-    # Values at time 0 and at all points, and their images; room for more.
-    first = self._y[None]
+    # Values at the beginning and at all points, and their images; room for
+    # more.
+    first = self._right(np.full(1, start))
     self._rho, self._images = (
         numpy_of(a).concatenate([a, numpy_of(a).zeros((ROOM - 1,) + a.shape[1:],
                                                       a.dtype)])
-        for a in (first, _images(first, self._factors)))
+        for a in (first, self._images_of(first, self._factors)))
     self._points = np.zeros(0)
     # Of each panel: [stages, points so far, R].
     self._weights: list[np.ndarray] = []
@@ -452,8 +486,8 @@ class VolterraSolver:
     self._modes: Optional[_Modes] = None
     # Modes couple most when they begin to diffuse. Single precision will do in
     # general: they only precondition.
-    self._modes_at, self._precise = _MODES_FROM * kernel.tau_max, False
-    self.ends = np.zeros(1)
+    self._modes_at, self._precise = start + _MODES_FROM * kernel.tau_max, False
+    self.ends = np.full(1, start)
     self.errors: list[float] = []
     self.settled = False
     self.floor, self._retracted = 0., -1.
@@ -468,6 +502,16 @@ class VolterraSolver:
   def tolerance(self) -> float:
     """What is left of the equations at points, relative to the size of `y`."""
     return max(2e-2 * self._rtol, 4 * float(np.finfo(self._y.dtype).eps))
+
+  def _right(self, tau: np.ndarray) -> Matrices:
+    """Right-hand side at times `[t]`, `[t, n, k]` or, for all, `[1, n, k]`."""
+    if self._before is None:
+      return self._y[None]
+    return self._y - np.asarray(self._before(tau), self._y.dtype)
+
+  def _images_of(self, rho: Matrices, factors: Matrices) -> Matrices:
+    """What matrices make of weighted values."""
+    return _images(_scaled(_scaled(rho, self._root), self._root), factors)
 
   # Quadrature in time.
 
@@ -527,7 +571,7 @@ class VolterraSolver:
       tau, dtype = self._modes_at, self._y.dtype
       phi = np.asarray(self._kernel.phi(tau, tau), dtype)
       evals, evecs, diagonals = _decompose(
-          self._factors, phi, dtype=np.dtype(
+          self._factors, phi, self._root, dtype=np.dtype(
               dtype if self._precise or self._small else np.float32))
       evals, diagonals = to_host((evals, diagonals))
       self._modes = _Modes(evecs, _extend_diagonals(evals, diagonals))
@@ -555,17 +599,20 @@ class VolterraSolver:
     if self._direct:
       few = len(self._factors) <= _DIRECTLY
       return functools.partial(_solve_factorized, lu=_factorize(
-          self._factors, inner, dtype if few or self._precise else np.float32))
+          self._factors, inner, self._root,
+          dtype if few or self._precise else np.float32))
     modes = self._current_modes()
     # Equations of each mode.
     matrices = np.einsum('rn,ijr->nij', modes.diagonals, inner)
     inverse = np.linalg.inv(np.eye(len(inner)) + matrices).astype(dtype)
     return functools.partial(_precondition, evecs=modes.evecs, inverse=inverse)
 
-  def _solve(self, past: np.ndarray, inner: np.ndarray, tol: float) -> _Panel:
+  def _solve(self, tau: np.ndarray, past: np.ndarray, inner: np.ndarray,
+             tol: float) -> _Panel:
     """Solves the equations of a panel by conjugate residuals.
 
     Args:
+      tau: `[s]`, times.
       past: `[s, points, R]`, weights of all values, without room for more.
       inner: `[s, s, R]`, weights of the points of the panel.
       tol: absolute tolerance.
@@ -573,20 +620,22 @@ class VolterraSolver:
     Returns:
       A `_Panel`.
     """
-    dtype = self._y.dtype
+    dtype, root = self._y.dtype, self._root
     precondition = self._preconditioner(inner)
     at_start = self._collocation.lagrange(0.).astype(dtype)
-    right = self._y - _weigh(self._known()[1], past)
+    right = self._right(tau) - _weigh(self._known()[1], past)
     rho, images, begin = self._last()
     guess = _guess(np.asarray(to_host(_guess_products(
         rho, images, right, inner)), float), len(rho), dtype).astype(dtype)
+    # From here on for values times roots of weights.
+    rho = _scaled(rho, root)
     x, x_images = _combine(rho, guess), _combine(images, guess)
     # A first correction costs no product, by the images of the combination.
     # These are no more than a guess: they would add up rounding errors from
     # panel to panel.
-    x = x + precondition(_residual(x, x_images, right, inner))
-    x_images = _images(x, self._factors)
-    residual = _residual(x, x_images, right, inner)
+    x = x + precondition(_residual(x, x_images, right, inner, root))
+    x_images = _images(_scaled(x, root), self._factors)
+    residual = _residual(x, x_images, right, inner, root)
     directions: list[tuple[Matrices, ...]] = []
     for i in range(_MAX_ITERATIONS + 1):
       z = precondition(residual)
@@ -594,8 +643,8 @@ class VolterraSolver:
       # Also where these are not numbers.
       if not max(left, correction) > tol or i == _MAX_ITERATIONS:
         break
-      z_images = _images(z, self._factors)
-      q = _equations(z, z_images, inner)
+      z_images = _images(_scaled(z, root), self._factors)
+      q = _equations(z, z_images, inner, root)
       for direction in directions:
         z, z_images, q = _orthogonalize(z, z_images, q, *direction)
       x, x_images, residual, direction = _step(x, x_images, residual, z,
@@ -604,6 +653,8 @@ class VolterraSolver:
     jumps = to_host(_jump(x, x_images, rho, images, begin, at_start,
                           np.sum(inner[-1], 0),
                           dtype.type(self._collocation.smoothing)))
+    if root is not None:
+      x = right - _weigh(x_images, inner)
     return _Panel(x, x_images, i, left, float(np.max(jumps)))
 
   def _try_panel(self, step: float) -> tuple[np.ndarray, np.ndarray, _Panel]:
@@ -616,8 +667,8 @@ class VolterraSolver:
     tau = start + step * self._collocation.points
     past = self._past_weights(tau, len(self.ends) - 1)
     inner = self._own_weights(tau, start, step)
-    panel = self._solve(self._pad(past), inner.astype(self._y.dtype),
-                        self.tolerance * self._scale)
+    panel = self._solve(tau, self._pad(past), inner.astype(self._y.dtype),
+                        self.tolerance * self._scale * self._smallest)
     self.stats['products'] += 1 + panel.iterations
     if panel.iterations > _TOO_MANY and self._small and not self._direct:
       self._direct, self._precise = True, False
@@ -717,13 +768,15 @@ class VolterraSolver:
         kernels are not finite.
     """
     begin = time.perf_counter()
-    tau = min(tau, self._kernel.tau_max)
+    tau = min(tau, self._stop)
     stages = len(self._collocation.points)
     rejected: Optional[tuple[float, float]] = None
-    while tau - self.ends[-1] > 1e-9 * tau and not self.settled:
+    least = 1e-9 * (tau - self._start)
+    while tau - self.ends[-1] > least and not self.settled:
       if self._step is None:
         fastest = self._gamma * np.max(
-            self._kernel.phi(0., 0.) @ self._current_modes().diagonals)
+            self._kernel.phi(self._start, self._start) @
+            self._current_modes().diagonals)
         # However slow the learning is, there the solution is not smooth.
         self._step = min(.3 / max(fastest, 1e-300), self._kernel.cusp_width)
       start = self.ends[-1]
@@ -735,7 +788,7 @@ class VolterraSolver:
       step = min(self._step, self._max_step)
       if self._fixed_step is not None:
         step = self._fixed_step
-      step = min(step, self._kernel.tau_max - start)
+      step = min(step, self._stop - start)
       try:
         points, weights, panel = self._try_panel(step)
       except np.linalg.LinAlgError as e:
@@ -824,9 +877,28 @@ class VolterraSolver:
       stop = start + len(panel)
       weights[start:stop, 1:1 + panel.shape[1]] = panel
       start = stop
-    images = _images(self._rho[:room],
-                     to_host(factors) if self._small else factors)
+    images = self._images_of(self._rho[:room],
+                             to_host(factors) if self._small else factors)
     return self._interpolate(to_host(_weigh(images, weights)), tau)
+
+  def beyond(self, tau: np.ndarray,
+             factors: Optional[Matrices] = None) -> np.ndarray:
+    r"""The integral over all panels, at times after them.
+
+    Args:
+      tau: `[t]`, times, not before the end of the last panel.
+      factors: see `integral`; `None` is the :math:`\mathcal K` of the equation,
+        which takes no product.
+
+    Returns:
+      `[t, m, k]`.
+    """
+    weights = self._pad(self._past_weights(tau, len(self.ends) - 1))
+    images = self._known()[1]
+    if factors is not None:
+      images = self._images_of(self._known()[0],
+                               to_host(factors) if self._small else factors)
+    return to_host(_weigh(images, weights))
 
   def defect(self, tau: np.ndarray) -> np.ndarray:
     """What is left of the equations between the points, `[t, n, k]`.
@@ -842,10 +914,10 @@ class VolterraSolver:
       weights[i, p * stages:(p + 1) * stages] = self._own_weights(
           t, start, self.ends[p + 1] - start)
     integral = to_host(_weigh(self._known()[1], self._pad(weights)))
-    return to_host(self._y) - self.solution(tau) - integral
+    return to_host(self._right(tau)) - self.solution(tau) - integral
 
   def moments(self, panels: int) -> tuple[np.ndarray, np.ndarray]:
-    r"""The measure :math:`\gamma \rho(\tau) d\tau` of the first panels.
+    r"""The measure :math:`\gamma a \rho(\tau) d\tau` of the first panels.
 
     Returns:
       Times `[points]`, dense next to the last one, where kernels may have a
@@ -859,7 +931,10 @@ class VolterraSolver:
     lag, last = quadrature.cusp_rule(np.zeros(1), ends[-1:] - ends[-2])
     tau = np.append(tau, ends[-1] - lag)
     weights = np.append(lengths * weights / 2, last)
-    return tau, self._gamma * weights[:, None, None] * self.solution(tau)
+    rho = self.solution(tau)
+    if self._root is not None:
+      rho = rho * to_host(self._root)[:, None]**2
+    return tau, self._gamma * weights[:, None, None] * rho
 
   def _pad(self, weights: np.ndarray) -> np.ndarray:
     """Weights of all that there is room for, so that shapes last."""

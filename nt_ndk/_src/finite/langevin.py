@@ -5,7 +5,8 @@
 import collections
 import functools
 import operator
-from typing import Any, cast, NamedTuple, Optional, Protocol, Union
+import typing
+from typing import Any, cast, NamedTuple, Optional, Sequence, Union
 
 import jax
 from jax import random
@@ -16,6 +17,8 @@ import numpy as np
 from nt_ndk._src.base import arguments
 from nt_ndk._src.base.checkpoint import Checkpoint
 from nt_ndk._src.base.progress import Bar
+from nt_ndk._src.base.protocol import Phase
+from nt_ndk._src.base.protocol import Protocol
 from nt_ndk._src.base.typing import ApplyFn
 from nt_ndk._src.base.typing import Get
 from nt_ndk._src.base.typing import InitFn
@@ -57,7 +60,7 @@ class Ensemble(NamedTuple):
   n_networks: int
 
 
-class EnsembleFn(Protocol):
+class EnsembleFn(typing.Protocol):
   """Trains an ensemble.
 
   Attributes:
@@ -79,18 +82,21 @@ class _Block(NamedTuple):
     count: number of steps; 0 is a record.
     step: their size.
     frozen: whether the readout stands still.
+    stage: number of the stage of learning.
   """
   count: int  # type: ignore[assignment]  # Hides that of tuples.
   step: float
   frozen: bool
+  stage: int
 
 
-def _plan(times: np.ndarray, freeze: float, step: float, proximal: bool,
-          hidden_learning: bool) -> list[_Block]:
+def _plan(times: np.ndarray, starts: np.ndarray, freeze: float, step: float,
+          proximal: bool, hidden_learning: bool) -> list[_Block]:
   """All blocks of a training run, in units of the loss `E`.
 
   Args:
     times: `[T]`, sorted and different, when outputs are wanted.
+    starts: `[stages]`, when stages of learning begin.
     freeze: when the readout stops.
     step: largest step; that of the proximal chain.
     proximal: whether all steps must be of this size.
@@ -100,9 +106,10 @@ def _plan(times: np.ndarray, freeze: float, step: float, proximal: bool,
     As many records as there are times, and what is between them.
   """
   plan, now = [], 0.
-  stops = np.unique(np.append(times, freeze))
+  stops = np.unique(np.concatenate([times, starts, [freeze]]))
   for stop in stops[stops <= times[-1]]:
     duration, frozen = stop - now, now >= freeze
+    stage = int(np.searchsorted(starts, now, side='right')) - 1
     free = frozen and not hidden_learning
     count = int(np.ceil(duration / step * (1 - 1e-12)))
     if proximal and not free:
@@ -115,21 +122,34 @@ def _plan(times: np.ndarray, freeze: float, step: float, proximal: bool,
     count = min(count, 1) if free else count
     size = duration / max(count, 1)
     counts = [_BLOCK] * (count // _BLOCK) + [count % _BLOCK]
-    plan += [_Block(c, size, frozen) for c in counts if c]
+    plan += [_Block(c, size, frozen, stage) for c in counts if c]
     if stop in times:
-      plan.append(_Block(0, 0., frozen))
+      plan.append(_Block(0, 0., frozen, stage))
     now = stop
   return plan
+
+
+class _Lesson(NamedTuple):
+  """What networks learn in a stage.
+
+  Attributes:
+    temperature: of noise and weight decay.
+    y: targets.
+    root: roots of the weights of samples, which broadcast against `y`.
+  """
+  temperature: float
+  y: jax.Array
+  root: jax.Array
 
 
 class _Network:
   """Networks of one kind, side by side: arrays have an axis of networks."""
 
-  def __init__(self, init_fn, apply_fn, x, y, temperature, prior_std, readout,
+  def __init__(self, init_fn, apply_fn, x, y, lessons, prior_std, readout,
                proximal, batch_size):
     self._init, self._apply = networks.canonicalize(init_fn, apply_fn)
     self._x, self._y = x, y
-    self._temperature = temperature
+    self.lessons = lessons
     self._proximal, self._batch_size = proximal, batch_size
     params, rest = jax.jit(self._init)(random.PRNGKey(0), x)
     self._prior = networks.prior(init_fn, prior_std, params, rest)
@@ -151,10 +171,10 @@ class _Network:
     self.outputs = jax.jit(jax.vmap(self._apply, (0, 0, None)))
     self.learn = jax.jit(jax.vmap(
         functools.partial(self._advance, frozen=False, free=False),
-        (0, 0, 0, 0, None, None)))
+        (0, 0, 0, 0, None, None, None)))
     self.drift = {free: jax.jit(jax.vmap(
         functools.partial(self._advance, frozen=True, free=free),
-        (0, 0, 0, 0, None, None))) for free in (False, True)}
+        (0, 0, 0, 0, None, None, None))) for free in (False, True)}
     self.curvature = jax.jit(self._curvature)
 
   def _hidden(self) -> PyTree:
@@ -174,8 +194,9 @@ class _Network:
       return trainable
     return jax.tree_util.tree_map(operator.and_, trainable, self._hidden())
 
-  def _on_rows(self, rest):
-    return lambda params, rows: self._apply(
+  def _on_rows(self, rest, root):
+    """Outputs times roots of the weights of samples."""
+    return lambda params, rows: root[rows] * self._apply(
         params, rest, jax.tree_util.tree_map(lambda a: a[rows], self._x))
 
   def check_odd(self):
@@ -190,14 +211,14 @@ class _Network:
           '`antithetic=True` needs a network whose outputs change sign when '
           'all parameters of the readout do.')
 
-  def _advance(self, params, rest, sign, key, count, step, frozen, free):
-    moving = self._moving(frozen)
+  def _advance(self, params, rest, sign, key, count, step, lesson, frozen,
+               free):
+    moving, (temperature, y, root) = self._moving(frozen), lesson
     if free:
-      moved = networks.diffuse(params, self._prior, key,
-                               self._temperature * step)
+      moved = networks.diffuse(params, self._prior, key, temperature * step)
       return proximal_lib.where(moving, moved, params)
-    y = sign.astype(self._y.dtype) * self._y
-    args = self._on_rows(rest), y, self._prior, moving, self._temperature
+    y = sign.astype(y.dtype) * root * y
+    args = self._on_rows(rest, root), y, self._prior, moving, temperature
     steps = (proximal_lib.proximal_steps(*args) if self._proximal else
              proximal_lib.langevin_steps(*args, self._batch_size))
     return steps(params, key, count, step)
@@ -210,7 +231,7 @@ class _Network:
     def of_one(key):
       draw_key, move_key = random.split(key)
       params, rest = self._init(draw_key, self._x)
-      f = self._on_rows(rest)
+      f = self._on_rows(rest, self.lessons[0].root * 0 + 1)
       at = lambda p: proximal_lib.largest_curvature(
           lambda p, rows: f(proximal_lib.where(
               moving, p, jax.lax.stop_gradient(p)), rows), self._y, p, key)
@@ -241,13 +262,14 @@ class _Network:
     """What tells this kind of network, and its learning, from others."""
     params, rest = self.draw(self.keys(key, np.arange(1)))
     return (self._y, self.outputs(params, rest, self._x), params, self._prior,
-            self._temperature, self._proximal, self._batch_size)
+            self.lessons, self._proximal, self._batch_size)
 
   def bytes_for_one(self) -> int:
     """Memory that one network takes while it learns."""
     keys = random.split(random.PRNGKey(0), 1)
     state = jax.eval_shape(self.draw, keys)
-    learn = self.learn.lower(*state, np.ones(1), keys, 1, .1).compile()
+    learn = self.learn.lower(*state, np.ones(1), keys, 1, .1,
+                             self.lessons[0]).compile()
     memory: Any = learn.memory_analysis()
     return memory.temp_size_in_bytes + 2 * memory.output_size_in_bytes
 
@@ -268,6 +290,7 @@ def markov_proximal_ensemble(
     readout: Any = None,
     antithetic: bool = False,
     max_bytes: int = 2**30,
+    schedule: Optional[Sequence[Phase]] = None,
     progress: bool = False) -> EnsembleFn:
   r"""Returns a function that trains an ensemble by Markov proximal learning.
 
@@ -350,6 +373,11 @@ def markov_proximal_ensemble(
       memory that networks trained side by side may take. One network is the
       least.
 
+    schedule:
+      phases of learning, :class:`nt_ndk.predict.Phase`, in which temperature,
+      learning rate, targets and weights of samples differ; `None` is a single
+      one.
+
     progress:
       whether to show a progress bar.
 
@@ -409,22 +437,30 @@ def markov_proximal_ensemble(
     raise ValueError(
         '`batch_size` must be a whole number between 0 and the number of '
         f'samples, {n}, and 0 for proximal steps, got {batch_size}.')
-  rate = learning_rate / (np.size(y_train) if loss == 'mean' else 1)
+  protocol = Protocol(schedule, y_train, temperature, learning_rate,
+                      1 / np.size(y_train) if loss == 'mean' else 1.)
+  rate = protocol.stages[0].rate
   x_train = jax.tree_util.tree_map(jnp.asarray, x_train)
   # Of Booleans and small integers there are no negative ones.
   y_train = jnp.asarray(y_train, jnp.promote_types(y_train.dtype, jnp.float32))
-  network = _Network(init_fn, apply_fn, x_train, y_train, temperature,
-                     prior_std, readout, proximal, batch_size)
+  expand = lambda a: a.reshape((-1,) + (1,) * (y_train.ndim - 1))
+  lessons = [_Lesson(stage.temperature, jnp.asarray(stage.y, y_train.dtype),
+                     jnp.asarray(expand(stage.weight)**.5, y_train.dtype))
+             for stage in protocol.stages]
+  network = _Network(init_fn, apply_fn, x_train, y_train, lessons, prior_std,
+                     readout, proximal, batch_size)
+  heaviest = max(np.max(stage.weight) for stage in protocol.stages)
+  starts = np.array([stage.clock for stage in protocol.stages])
   if antithetic:
     network.check_odd()
 
   @functools.lru_cache(maxsize=1)
   def largest_step() -> float:
     if step_size is None:
-      return _SAFE_STEP / float(network.curvature())
+      return _SAFE_STEP / (heaviest * float(network.curvature()))
     if proximal:
       return rate * step_size
-    curvature = float(network.curvature())
+    curvature = heaviest * float(network.curvature())
     if rate * step_size * curvature > 1:
       raise ValueError(
           f'`step_size` must be at most {1 / (rate * curvature):.2g}, the '
@@ -441,8 +477,9 @@ def markov_proximal_ensemble(
           f'{", and even," if observer.copies > 1 else ","} got {n_networks}.')
     if not t.size:
       raise ValueError('There must be at least one time `t`.')
-    plan = _plan(rate * t, rate * freeze, largest_step(), proximal,
-                 hidden_learning)
+    plan = _plan(protocol.clock(t), starts,
+                 float(protocol.clock(np.array(freeze))), largest_step(),
+                 proximal, hidden_learning)
     file = Checkpoint(checkpoint, (
         network.fingerprint(key), jax.random.key_data(key), n_networks, plan,
         hidden_learning, observer.copies, observer.inputs))
@@ -481,7 +518,7 @@ def markov_proximal_ensemble(
     place = place.reshape((2, -1))
     moments = run(
         key, n_networks, times,
-        _Kernels(network, x1, x2, names, temperature * rate * times, place),
+        _Kernels(network, x1, x2, names, protocol.diffusion_time(times), place),
         checkpoint=checkpoint)
     pick = lambda a: a.reshape(t1.shape + a.shape[1:])
     out = [Estimate(pick(mean), pick(error)) for mean, error in zip(
@@ -586,7 +623,7 @@ def _train(network: _Network, key: jax.Array, n_networks: int,
         advance = (network.drift[not hidden_learning] if block.frozen else
                    network.learn)
         params = advance(params, rest, signs, network.keys(keys, i),
-                         block.count, block.step)
+                         block.count, block.step, network.lessons[block.stage])
       else:
         observed.append(observer.observe(params, rest))
         _check_finite(observed[-1])

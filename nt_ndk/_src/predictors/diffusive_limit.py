@@ -9,6 +9,7 @@ import numpy as np
 
 from nt_ndk._src.base import arguments
 from nt_ndk._src.base.devices import in_full_precision
+from nt_ndk._src.base.protocol import Protocol
 from nt_ndk._src.base.typing import Axes
 from nt_ndk._src.base.typing import ComputeCov
 from nt_ndk._src.base.typing import KernelFn
@@ -19,6 +20,7 @@ from nt_ndk._src.predictors import answers
 from nt_ndk._src.predictors import gradient_flow
 from nt_ndk._src.predictors.documentation import documented
 from nt_ndk._src.predictors.fluctuations import Fluctuations
+from nt_ndk._src.predictors.posterior import Posterior
 from nt_ndk._src.predictors.problem import Problem
 
 
@@ -108,7 +110,9 @@ def diffusive_limit_mse_ensemble(
   """
   problem = Problem(kernel_fn, x_train, y_train, 0., trace_axes, rtol, progress,
                     batch_size, store_dir, kernel_fn_train_train_kwargs)
-  fluctuations = Fluctuations(problem)
+  lesson = problem.lesson(Protocol(None, problem.y_train, 0., 1.).stages[0])
+  fluctuations, posterior = Fluctuations(problem, [lesson]), Posterior(problem,
+                                                                       lesson)
   gradient_flow_fn = gradient_flow.predict_fn(problem)
 
   @in_full_precision
@@ -158,14 +162,16 @@ def diffusive_limit_mse_ensemble(
       covariance[start] = problem.flatten_covariance(first.covariance,
                                                      cov == 'diag')
     if np.any(late):
-      mean[late], covariance[late] = problem.equilibrium(x_test, cov, **kwargs)
+      mean[late], covariance[late] = posterior.predictions(
+          x_test, cov, **kwargs)
     between = ~(start | late)
     if np.any(between):
       fluctuations.include(x_test, kwargs)
       kernel_error = problem.kernel_error()
       mean[between], covariance[between] = problem.timed(
           'covariance', lambda: fluctuations.predictions(
-              flat[between], x_test, cov, **kwargs))
+              np.zeros(np.sum(between), int), flat[between], x_test, cov,
+              **kwargs))
       problem.stats.update(
           estimated_error=fluctuations.error + kernel_error,
           estimated_covariance_error=fluctuations.error)

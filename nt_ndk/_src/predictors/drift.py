@@ -15,6 +15,7 @@ from nt_ndk._src.kernels import compressed as compressed_kernel
 from nt_ndk._src.kernels.compressed import CompressedKernel
 from nt_ndk._src.predictors.fluctuations import Fluctuations
 from nt_ndk._src.predictors.fluctuations import standard_deviations
+from nt_ndk._src.predictors.problem import Lesson
 from nt_ndk._src.predictors.problem import Problem
 
 
@@ -39,12 +40,12 @@ class Drift:
       targets.
   """
 
-  def __init__(self, problem: Problem, freeze: float,
+  def __init__(self, problem: Problem, lesson: Lesson, freeze: float,
                hidden_learning: bool) -> None:
     self._problem = problem
     self._freeze, self._hidden_learning = freeze, hidden_learning
     self._evaluator = problem.evaluator.with_keywords(readout_freeze=freeze)
-    self._before = Fluctuations(problem)
+    self._before = Fluctuations(problem, [lesson])
     # Weights that froze at a time do not respond at any later one.
     eps = float(jnp.finfo(problem.dtype).eps)
     self._start = freeze * (1 + 8 * eps) + 1e-30
@@ -52,7 +53,8 @@ class Drift:
     for base in (problem.ndk, problem.nngp):
       kernels.append(CompressedKernel(self._evaluator, base.get, problem.rtol,
                                       eps, self._start, base.scales))
-    self._after = Fluctuations(problem, *kernels)
+    self._after = Fluctuations(problem, [lesson], ndk=kernels[0],
+                               nngp=kernels[1])
     self.error = self.kernel_error = 0.
 
   def predictions(self, lag: np.ndarray, x_test: PyTree,
@@ -127,7 +129,7 @@ class Drift:
         response, mixed = self._across(late, solved.moments, rows)
         kappa, cross = kappa - response, cross - mixed
     if rows is not None:
-      more, prior, error = rows.predictions(kappa, cross, prior, scale,
+      more, prior, error, _ = rows.predictions(kappa, cross, prior, scale,
                                             problem.y)
       mean += more
       self.error = max(self.error, error)

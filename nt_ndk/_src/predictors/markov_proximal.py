@@ -3,7 +3,7 @@
 """The whole learning trajectory, at a given temperature."""
 
 import collections
-from typing import Any, cast, Optional
+from typing import Any, Callable, cast, Optional, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,8 @@ import numpy as np
 from nt_ndk._src.base import arguments
 from nt_ndk._src.base.devices import in_full_precision
 from nt_ndk._src.base.devices import to_host
+from nt_ndk._src.base.protocol import Phase
+from nt_ndk._src.base.protocol import Protocol
 from nt_ndk._src.base.typing import Axes
 from nt_ndk._src.base.typing import ComputeCov
 from nt_ndk._src.base.typing import Get
@@ -22,6 +24,7 @@ from nt_ndk._src.predictors import answers
 from nt_ndk._src.predictors import gradient_flow
 from nt_ndk._src.predictors.documentation import documented
 from nt_ndk._src.predictors.fluctuations import Fluctuations
+from nt_ndk._src.predictors.joint import Joint
 from nt_ndk._src.predictors.problem import Problem
 from nt_ndk._src.predictors.stopping import LearningPredictFn
 from nt_ndk._src.predictors.stopping import Phases
@@ -41,6 +44,7 @@ def markov_proximal_mse_ensemble(
     progress: bool = False,
     batch_size: int = 0,
     store_dir: Optional[str] = None,
+    schedule: Optional[Sequence[Phase]] = None,
     **kernel_fn_train_train_kwargs: Any) -> LearningPredictFn:
   r"""Predicts an infinite ensemble under Markov proximal (Langevin) learning.
 
@@ -114,6 +118,12 @@ def markov_proximal_mse_ensemble(
     store_dir:
       {store_dir}
 
+    schedule:
+      phases of learning, :class:`Phase`, one after the other, in which
+      temperature, learning rate, targets and weights of samples differ; `None`
+      is a single one. The loss is :math:`\frac12 \sum a_\mu (f(x_\mu) -
+      y_\mu)^2`, with weights :math:`a_\mu`.
+
     **kernel_fn_train_train_kwargs:
       {kernel_fn_train_train_kwargs}
 
@@ -122,7 +132,10 @@ def markov_proximal_mse_ensemble(
     **kernel_fn_test_test_kwargs)` that returns predictions at times `t`. Its
     attribute `stats` tells what the last prediction took, and
     `predict_fn.two_time_covariance(t1, t2, x_test=None, compute_cov="diag")`
-    is the covariance between predictions at two times.
+    is the covariance between predictions at two times;
+    `predict_fn.sample(key, n_samples, t, x_test=None)` draws networks of the
+    ensemble, along learning; `predict_fn.with_schedule(schedule)` is the
+    predictor of another schedule, which shares all kernels.
 
   Raises:
     TypeError: if an argument is of the wrong kind.
@@ -148,30 +161,95 @@ def markov_proximal_mse_ensemble(
     >>> # Mean again, and (50, 5) variance over the ensemble of networks.
     >>> mean, variance = predict_fn(t=t, x_test=x_test, get='ndk',
     >>>                             compute_cov='diag')
+    >>> # (100, 50, 5, 1) outputs of 100 networks.
+    >>> draws = predict_fn.sample(random.PRNGKey(2), 100, t, x_test)
+    >>> # Annealing: the temperature is lowered at time 1000.
+    >>> annealed_fn = predict_fn.with_schedule((
+    >>>     predict.Phase(1e3), predict.Phase(jnp.inf, temperature=1e-3)))
+    >>> mean = annealed_fn(t=t, x_test=x_test, get='ndk')
   """
+  arguments.check_number('temperature', temperature, 0., strict=False)
   arguments.check_number('learning_rate', learning_rate, 0., strict=True)
+
+  def protocol(problem: Problem, schedule: Optional[Sequence[Phase]]
+               ) -> Protocol:
+    return Protocol(schedule, problem.y_train, temperature, learning_rate,
+                    1 / problem.y_train.size)
+
   problem = Problem(kernel_fn, x_train, y_train, temperature, trace_axes, rtol,
                     progress, batch_size, store_dir,
                     kernel_fn_train_train_kwargs)
-  rate = temperature * learning_rate / problem.y_train.size
-  trajectory = Trajectory(problem)
-  fluctuations = Fluctuations(problem)
+  # Kernels have to be accurate for the smallest noise.
+  problem.temperature = min(
+      (stage.temperature / np.max(stage.weight)
+       for stage in protocol(problem, schedule).stages if stage.temperature),
+      default=0.)
   gradient_flow_fn = gradient_flow.predict_fn(problem, learning_rate)
+
+  def with_schedule(schedule: Optional[Sequence[Phase]]) -> LearningPredictFn:
+    """The same network and data, and another schedule.
+
+    Kernels are shared: none between training data is computed again.
+
+    Args:
+      schedule: phases, see :func:`markov_proximal_mse_ensemble`.
+
+    Returns:
+      Another predictor.
+    """
+    out = _predictor(problem, protocol(problem, schedule), gradient_flow_fn)
+    out.with_schedule = with_schedule
+    return out
+
+  return with_schedule(schedule)
+
+
+def _predictor(problem: Problem, protocol: Protocol,
+               gradient_flow_fn: Callable[..., Any]) -> LearningPredictFn:
+  """A predictor of one protocol."""
+  stages = protocol.stages
+  trajectory = Trajectory(problem, protocol)
+  fluctuations = Fluctuations(
+      problem, [problem.lesson(stage) for stage in stages],
+      [protocol.since(p, stage.stop) for p, stage in enumerate(stages)],
+      flow=True)
+  # What Neural Tangents computes.
+  plain = len(stages) == 1 and not stages[0].temperature and (
+      stages[0].same_weights) and stages[0].y is problem.y_train
 
   def learning(t: Optional[np.ndarray], x_test: PyTree, compute_cov: ComputeCov,
                **kwargs: Any) -> Any:
-    """Mean, or mean and covariance, at the given temperature."""
+    """Mean, or mean and covariance, of all stages of learning."""
     t_shape = () if t is None else t.shape
-    if t is None:
+    if t is None and stages[-1].temperature:
       problem.stats.update(estimated_error=0., estimated_covariance_error=0.)
-      mean, covariance = problem.equilibrium(x_test, compute_cov, **kwargs)
+      mean, covariance = trajectory.equilibrium(x_test, compute_cov, **kwargs)
     else:
-      tau = rate * t.ravel()
-      mean = trajectory.mean(tau, x_test, **kwargs)
+      t = np.full((), np.inf) if t is None else t
+      mean = trajectory.mean(t.ravel(), x_test, **kwargs)
       covariance = compute_cov and problem.timed(
-          'covariance', lambda: _covariance(
-              problem, fluctuations, tau, x_test, compute_cov, **kwargs))
+          'covariance', lambda: covariances(t.ravel(), x_test, compute_cov,
+                                            **kwargs))
+      if not t_shape:
+        mean, covariance = mean[0], compute_cov and covariance[0]
     return answers.restore(problem, mean, covariance, t_shape, compute_cov)
+
+  def covariances(t: np.ndarray, x_test: PyTree, compute_cov: ComputeCov,
+                  **kwargs: Any) -> np.ndarray:
+    """Covariance `[T, m, m]` or variance `[T, m]` at times `[T]`."""
+    fluctuations.include(x_test, kwargs)
+    numbers, since = protocol.locate(t)
+    late = fluctuations.late(numbers, since)
+    out = np.empty((len(t),) + (problem.rows(x_test),) * (
+        1 if compute_cov == 'diag' else 2))
+    for number in np.unique(numbers[late]):
+      _, out[late & (numbers == number)] = trajectory.equilibrium(
+          x_test, compute_cov, int(number), **kwargs)
+    if not np.all(late):
+      _, out[~late] = fluctuations.predictions(
+          numbers[~late], since[~late], x_test, compute_cov, **kwargs)
+      problem.stats['estimated_covariance_error'] = fluctuations.error
+    return out
 
   @in_full_precision
   @documented
@@ -222,7 +300,7 @@ def markov_proximal_mse_ensemble(
     x_test, kwargs = problem.question(x_test, kernel_fn_test_test_kwargs, t)
     out = {}
     for name in names:
-      if name == 'ndk' and temperature > 0:
+      if name == 'ndk' and not plain:
         out[name] = learning(t, x_test, compute_cov, **kwargs)
       else:
         if name == 'ndk' and (t is None or np.any(np.isinf(t))):
@@ -259,52 +337,96 @@ def markov_proximal_mse_ensemble(
       ValueError: if an argument is out of range.
     """
     arguments.check_compute_cov(compute_cov)
-    if not compute_cov or temperature == 0:
+    if not compute_cov or plain:
       raise ValueError('`two_time_covariance` needs `compute_cov` True or '
                        f'"diag" and a positive temperature, got {compute_cov!r}'
-                       f' and {temperature}.')
+                       f' and {stages[0].temperature}.')
     t1, t2 = arguments.canonicalize_two_times(t1, t2)
     x_test, kwargs = problem.question(x_test, kernel_fn_test_test_kwargs, t1,
                                       t2)
     fluctuations.include(x_test, kwargs)
     diagonal = compute_cov == 'diag'
-    shape = (problem.rows(x_test),) * (2 - diagonal)
-    out = np.empty((t1.size,) + shape)
-    for i, (a, b) in enumerate(zip(rate * t1.ravel(), rate * t2.ravel())):
-      out[i] = fluctuations.two_time_covariance(
-          max(a, b), min(a, b), x_test, diagonal, **kwargs)
-      if a < b and not diagonal:
-        out[i] = out[i].T
+    times, place = np.unique(np.stack([t1.ravel(), t2.ravel()]),
+                             return_inverse=True)
+    joint = Joint(problem, fluctuations, x_test, diagonal, kwargs)
+    first, second = place.reshape((2, -1))
+    out = problem.timed('covariance', lambda: joint.covariance(
+        *protocol.locate(times)))[first, second]
     return problem.restore_covariance(out, t1.shape, diagonal)
+
+  @in_full_precision
+  @documented
+  def sample(key: jax.Array, n_samples: int, t: Times = None,
+             x_test: PyTree = None,
+             **kernel_fn_test_test_kwargs: Any) -> jax.Array:
+    """Draws of whole learning trajectories, of networks of the ensemble.
+
+    Those of the Gaussian process whose mean `predict_fn` returns and whose
+    covariance `two_time_covariance`: joint over times, inputs and outputs. It
+    takes about one solution for each time, not for each pair of times.
+
+    Args:
+      key: random key.
+
+      n_samples: number of draws.
+
+      t:
+        times, in the units of `predict_fn`, a scalar or an array. `None` is
+        equilibrium.
+
+      x_test:
+        {x_test}
+
+      **kernel_fn_test_test_kwargs:
+        {kernel_fn_test_test_kwargs}
+
+    Returns:
+      An array of shape `(n_samples,) + t.shape + (n_test, ..., k)`.
+
+    Raises:
+      ArithmeticError: if the tolerance is out of reach.
+      TypeError: if a keyword argument is unknown.
+      ValueError: if an argument is out of range.
+    """
+    arguments.check_count('n_samples', n_samples)
+    t = arguments.canonicalize_time(t)
+    t = np.full((), np.inf) if t is None else t
+    x_test, kwargs = problem.question(x_test, kernel_fn_test_test_kwargs, t)
+    times, place = np.unique(t, return_inverse=True)
+    mean = trajectory.mean(times, x_test, **kwargs)
+    fluctuations.include(x_test, kwargs)
+    joint = Joint(problem, fluctuations, x_test, False, kwargs)
+    covariance = problem.timed('covariance', lambda: joint.covariance(
+        *protocol.locate(times)))
+    problem.stats['estimated_covariance_error'] = fluctuations.error
+    problem.warn(problem.stats['estimated_error'])
+    rows = mean.shape[0] * mean.shape[1]
+    evals, evecs = np.linalg.eigh(np.swapaxes(covariance, 1, 2).reshape(
+        (rows, rows)))
+    # What a finite tolerance leaves of negative eigenvalues is an error.
+    root = evecs * np.sqrt(np.maximum(evals, 0.))
+    noise = np.asarray(jax.random.normal(
+        key, (n_samples, rows, mean.shape[2]), problem.dtype))
+    out = mean + np.tensordot(noise, root, (1, 1)).swapaxes(1, 2).reshape(
+        (n_samples,) + mean.shape)
+    return problem.restore_mean(out[:, place.reshape(t.shape)],
+                                (n_samples,) + t.shape)
 
   @in_full_precision
   def phases() -> Phases:
     """Times that separate the phases of learning."""
     scales = problem.ndk.scales
     size = float(to_host(jnp.linalg.norm(problem.ndk.initial)))
-    return Phases(start=.1 * temperature / size / rate,
-                  diffusive=scales.lag / rate,
-                  equilibrium=fluctuations.end / rate)
+    last = stages[-1]
+    return Phases(
+        start=.1 / (size * stages[0].rate),
+        diffusive=protocol.training_time(scales.lag),
+        equilibrium=last.start + fluctuations.end / (
+            last.rate * last.temperature))
 
   out = cast(LearningPredictFn, predict_fn)
   out.stats = problem.stats
   out.two_time_covariance = two_time_covariance
-  out.phases = phases if temperature > 0 else None
-  return out
-
-
-def _covariance(problem: Problem, fluctuations: Fluctuations, tau: np.ndarray,
-                x_test: PyTree, compute_cov: ComputeCov,
-                **kwargs: Any) -> np.ndarray:
-  """Covariance `[T, m, m]` or variance `[T, m]` at diffusion times `[T]`."""
-  fluctuations.include(x_test, kwargs)
-  late = tau >= fluctuations.end
-  out = np.empty((len(tau),) + (problem.rows(x_test),) * (
-      1 if compute_cov == 'diag' else 2))
-  if np.any(late):
-    _, out[late] = problem.equilibrium(x_test, compute_cov, **kwargs)
-  if not np.all(late):
-    _, out[~late] = fluctuations.predictions(
-        tau[~late], x_test, compute_cov, **kwargs)
-    problem.stats['estimated_covariance_error'] = fluctuations.error
+  out.sample = sample
+  out.phases = phases if stages[-1].temperature > 0 else None
   return out

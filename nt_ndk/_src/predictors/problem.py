@@ -4,26 +4,23 @@
 
 import functools
 import time
-from typing import Any, Callable, Optional
+from typing import Any, Callable, NamedTuple, Optional
 import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 
 from nt_ndk._src.base import arguments
 from nt_ndk._src.base import memory
 from nt_ndk._src.base import progress as progress_lib
-from nt_ndk._src.base.arrays import Matrices
 from nt_ndk._src.base.arrays import numpy_of
 from nt_ndk._src.base.arrays import of_kind
-from nt_ndk._src.base.arrays import on_either
 from nt_ndk._src.base.devices import check_same
 from nt_ndk._src.base.devices import to_host
+from nt_ndk._src.base.protocol import Stage
 from nt_ndk._src.base.store import Store
 from nt_ndk._src.base.typing import Axes
-from nt_ndk._src.base.typing import ComputeCov
 from nt_ndk._src.base.typing import KernelFn
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.dynamics.volterra import ROOM
@@ -48,56 +45,21 @@ _COLUMNS, _RIDGES = 4, 8
 _MAX_FITS, _SAFETY = 3, 10
 
 
-@on_either
-def _factorize(kernel, noise):
-  """Cholesky factor of `K + noise`."""
-  np_ = numpy_of(kernel)
-  return np_.linalg.cholesky(kernel + noise * np_.eye(len(kernel),
-                                                      dtype=kernel.dtype))
+class Lesson(NamedTuple):
+  """What is learned while nothing but the weights of a network changes.
 
-
-def _solve_factor(factor, y, trans):
-  linalg = scipy.linalg if numpy_of(factor) is np else jax.scipy.linalg
-  return linalg.solve_triangular(factor, y, trans=trans, lower=True,
-                                 check_finite=False)
-
-
-@on_either
-def _weights(factor, y):
-  """`(K + noise)^-1 y`."""
-  return _solve_factor(factor, _solve_factor(factor, y, 0), 1)
-
-
-@on_either
-def _explained(factor, kernel):
-  """`L^-1 k^T`, whose squares are what data tell of predictions."""
-  return _solve_factor(factor, kernel.T, 0)
-
-
-@on_either
-def _not_learned(factor, explained, train, test):
-  """What learning adds to the covariance of what frozen weights make.
-
-  Args:
-    factor: of the covariance that is learned.
-    explained: of it.
-    train: covariance of training outputs by frozen weights alone.
-    test: the same of predictions and training outputs.
-
-  Returns:
-    `[m, m]`.
+  Attributes:
+    temperature: not negative.
+    y: `[rows, k]`, targets.
+    weight: `[rows]`, factors of losses; `None` if all are 1.
   """
-  gain = _solve_factor(factor, explained, 1)
-  mixed = test @ gain
-  return gain.T @ train @ gain - mixed - mixed.T
+  temperature: float
+  y: np.ndarray
+  weight: Optional[np.ndarray]
 
-
-@on_either
-def _rounding(kernel, weights):
-  """Rounding error of `K w`."""
-  np_ = numpy_of(kernel)
-  return np_.finfo(kernel.dtype).eps * np_.diagonal(kernel).max() * np_.sqrt(
-      len(kernel) * (weights**2).mean())
+  @property
+  def weights(self) -> np.ndarray:
+    return np.ones(len(self.y)) if self.weight is None else self.weight
 
 
 class Problem:
@@ -154,20 +116,19 @@ class Problem:
           f'instead of {rtol:g}. For more, call '
           '`jax.config.update("jax_enable_x64", True)` first.')
 
+    self.store = None if store_dir is None else Store(store_dir)
     self.trace_axes = arguments.canonicalize_trace_axes(trace_axes,
                                                         y_train.ndim)
     last = range(-len(self.trace_axes), 0)
     y = np.moveaxis(np.asarray(y_train), self.trace_axes, last)
     rows = y_train.ndim - len(self.trace_axes)
     self._locations, self._trace_shape = y.shape[1:rows], y.shape[rows:]
-    self.y = np.asarray(y.reshape((int(np.prod(y.shape[:rows])), -1)),
-                        self.dtype)
+    self.evaluator = KernelEvaluator(
+        kernel_fn, x_train, int(np.prod(self._locations)), self.store, **kwargs)
+    self.y = self.flatten_mean(y_train).astype(self.dtype)
     self.y_scale = max(float(np.sqrt(np.mean(np.square(self.y)))), 1e-300)
 
     self.late = float(np.sqrt(jnp.finfo(self.dtype).max))
-    self.store = None if store_dir is None else Store(store_dir)
-    self.evaluator = KernelEvaluator(
-        kernel_fn, x_train, int(np.prod(self._locations)), self.store, **kwargs)
     self.ndk = CompressedKernel(self.evaluator, 'ndk', self.rtol, eps,
                                 weights=self._some_weights)
     self.nngp = CompressedKernel(self.evaluator, 'nngp', self.rtol, eps)
@@ -308,11 +269,11 @@ class Problem:
     """Covariance of the training outputs under the prior of what learns."""
     kernel = self.timed('kernels', lambda: self.evaluator.train_train(
         'nngp', np.full((1, 2), self.late)))
-    fixed = self._fixed_kernel
+    fixed = self.fixed_kernel
     return kernel if fixed is None else kernel - fixed
 
   @functools.cached_property
-  def _fixed_kernel(self) -> Optional[jax.Array]:
+  def fixed_kernel(self) -> Optional[jax.Array]:
     """Covariance of what frozen weights make of the training outputs.
 
     Averaged over weights that learn, which is what outputs at times far apart
@@ -323,28 +284,6 @@ class Problem:
       return None
     return self.timed('kernels', lambda: self.evaluator.train_train(
         'nngp', np.array([[self.late, self.late / 2]])))
-
-  @functools.cached_property
-  def _posterior(self) -> tuple[Matrices, Matrices, float]:
-    """Cholesky factor, weights of the training outputs, and their error."""
-    kernel = of_kind(self.prior_kernel)
-    error = np.inf
-    # Of outputs that are always zero nothing is learned, whatever their noise.
-    noise = np.where(to_host(kernel.diagonal()) == 0, 1., self.temperature)
-    try:
-      factor = _factorize(kernel, noise.astype(self.dtype))
-      weights = _weights(factor, self.y)
-      error = float(to_host(_rounding(kernel, weights))) / self.y_scale
-    except np.linalg.LinAlgError:
-      pass
-    if not error < 1:
-      raise ArithmeticError(
-          'The covariance of the training outputs under the prior plus '
-          f'temperature {self.temperature:.1e} is singular to rounding: the '
-          f'mean would have a relative error of {error:.1e}. Leave out '
-          'duplicated inputs, use float64, or a larger temperature.')
-    self.warn(error)
-    return factor, weights, error
 
   @functools.cached_property
   def _smallest_eigenvalue(self) -> float:
@@ -367,54 +306,12 @@ class Problem:
           'not defined. Leave these out, take fewer samples or a deeper '
           'network, or use `markov_proximal_mse_ensemble` with a temperature.')
 
-  def equilibrium(self, x_test, compute_cov=False, **kwargs):
-    """Posterior under the prior, with the temperature as noise.
-
-    Args:
-      x_test: test inputs, or `None`.
-      compute_cov: `False`, `True` or `"diag"`.
-      **kwargs: of test inputs.
-
-    Returns:
-      Mean `[m, k]` and `None`, `[m, m]` or `[m]`.
-    """
-    return self.posterior(self.evaluator, self.late, self.late, x_test,
-                          compute_cov, **kwargs)
-
-  def posterior(self, evaluator: KernelEvaluator, tau: float, train_tau: float,
-                x_test: PyTree, compute_cov: ComputeCov,
-                **kwargs: Any) -> tuple[np.ndarray, Optional[np.ndarray]]:
-    """The same for test outputs at one time and training outputs at another."""
-    factor, weights, error = self._posterior
-    self.stats['estimated_error'] = max(self.stats['estimated_error'], error)
-    x = self.x_train if x_test is None else x_test
-    on_training = x_test is None and evaluator is self.evaluator
-    between: Callable[[float], Any] = lambda train_tau: evaluator.test_train(
-        x, 'nngp', np.array([[tau, train_tau]]), **kwargs)
-    kernel: Matrices = self.prior_kernel if on_training else between(train_tau)
-    fixed: Any = self._fixed_kernel
-    if fixed is not None and not on_training:
-      fixed = between(train_tau / 2)
-      kernel = kernel - fixed
-    if isinstance(factor, np.ndarray):
-      kernel = np.asarray(kernel)
-    mean = to_host(kernel @ weights)
-    if not compute_cov:
-      return mean, None
-    explained = to_host(_explained(factor, kernel))
-    if compute_cov == 'diag':
-      prior = evaluator.variances(x, np.array([tau]), **kwargs)[0]
-      covariance = prior - np.sum(explained**2, 0)
-    else:
-      joint = to_host(evaluator.test_test(x, 'nngp', tau, tau, **kwargs))
-      covariance = joint - explained.T @ explained
-    if fixed is not None:
-      change = _not_learned(*map(of_kind, (
-          factor, explained, self._fixed_kernel, fixed)))
-      covariance = covariance + to_host(
-          change.diagonal() if compute_cov == 'diag' else change)
-    return mean, (np.maximum(covariance, 0.) if compute_cov == 'diag' else
-                  covariance)
+  def lesson(self, stage: Stage) -> 'Lesson':
+    """What a stage of learning teaches."""
+    weight = np.repeat(stage.weight, self.evaluator.locations)
+    return Lesson(stage.temperature,
+                  self.flatten_mean(stage.y).astype(self.dtype),
+                  None if np.all(weight == 1) else weight)
 
   # Shapes.
 

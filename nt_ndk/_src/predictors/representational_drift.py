@@ -9,6 +9,7 @@ import numpy as np
 
 from nt_ndk._src.base import arguments
 from nt_ndk._src.base.devices import in_full_precision
+from nt_ndk._src.base.protocol import Protocol
 from nt_ndk._src.base.typing import Axes
 from nt_ndk._src.base.typing import ComputeCov
 from nt_ndk._src.base.typing import KernelFn
@@ -19,6 +20,7 @@ from nt_ndk._src.predictors import answers
 from nt_ndk._src.predictors.documentation import documented
 from nt_ndk._src.predictors.drift import check_readout
 from nt_ndk._src.predictors.drift import Drift
+from nt_ndk._src.predictors.posterior import Posterior
 from nt_ndk._src.predictors.problem import Problem
 
 
@@ -146,7 +148,10 @@ def representational_drift_mse_ensemble(
     # A time at which equilibrium has been reached to rounding.
     freeze = 4 * slow
   frozen = problem.evaluator.with_keywords(readout_freeze=freeze)
-  drift = Drift(problem, freeze, hidden_learning)
+  lesson = problem.lesson(Protocol(None, problem.y_train, temperature,
+                                   learning_rate).stages[0])
+  drift, posterior = Drift(problem, lesson, freeze, hidden_learning), Posterior(
+      problem, lesson)
 
   @in_full_precision
   @documented
@@ -189,10 +194,11 @@ def representational_drift_mse_ensemble(
     if not len(lag):
       pass
     elif settled and hidden_learning:
-      mean[:], covariance[:] = problem.equilibrium(x_test, cov, **kwargs)
+      mean[:], covariance[:] = posterior.predictions(
+          x_test, cov, **kwargs)
     elif settled:
       for i, d in enumerate(lag):
-        mean[i], covariance[i] = problem.posterior(
+        mean[i], covariance[i] = posterior.at(
             frozen, freeze + d, freeze, x_test, cov, **kwargs)
     else:
       mean[:], covariance[:] = problem.timed(

@@ -38,9 +38,13 @@ class LearningPredictFn(PredictFn, Protocol):
 
   Attributes:
     two_time_covariance: covariance of predictions at two times.
+    sample: draws of networks along learning.
+    with_schedule: the same network, data and kernels with other phases.
     phases: times of learning; `None` without noise.
   """
   two_time_covariance: Callable[..., jax.Array]
+  sample: Callable[..., jax.Array]
+  with_schedule: Callable[..., 'LearningPredictFn']
   phases: Optional[Callable[[], Phases]]
 
 

@@ -4,13 +4,16 @@
 
 import functools
 import time
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 
+from nt_ndk._src.base.protocol import Protocol
 from nt_ndk._src.base.typing import PyTree
+from nt_ndk._src.dynamics.impulse import Impulse
 from nt_ndk._src.dynamics.volterra import Journal
 from nt_ndk._src.dynamics.volterra import VolterraSolver
+from nt_ndk._src.predictors.posterior import Posterior
 from nt_ndk._src.predictors.problem import Problem
 
 # Error of the mean because of kernels that is worth another fit, in `rtol`, and
@@ -23,68 +26,154 @@ _CHECKS = 3
 
 
 class Trajectory:
-  """Mean predictor, solved when and as far as needed."""
+  """Mean predictor, solved when and as far as needed.
 
-  def __init__(self, problem: Problem) -> None:
-    self._problem = problem
-    self._solver: Optional[VolterraSolver] = None
+  Each stage of learning has a solution of its own, which begins where the one
+  before it ends, or an impulse if there is no noise. Diffusion times within a
+  stage are those since its beginning. A stage takes no more of them than it
+  takes to equilibrium: nothing changes after that.
+  """
+
+  def __init__(self, problem: Problem, protocol: Protocol) -> None:
+    self._problem, self._protocol = problem, protocol
+    self._lessons = [problem.lesson(stage) for stage in protocol.stages]
+    self._posteriors = [Posterior(problem, lesson) for lesson in self._lessons]
+    # Solutions of the first stages, in kernels of a fit.
+    self._parts: list[Union[VolterraSolver, Impulse]] = []
     self._fits = 0
 
-  def mean(self, tau: np.ndarray, x_test: PyTree, **kwargs: Any) -> np.ndarray:
-    """Mean predictions `tau.shape + [m, k]` at diffusion times."""
+  @functools.cached_property
+  def _scale(self) -> float:
+    """What errors are relative to."""
+    return max(self._problem.y_scale, *(
+        float(np.sqrt(np.mean(np.square(lesson.y))))
+        for lesson in self._lessons))
+
+  def equilibrium(self, x_test: PyTree, compute_cov: Any = False,
+                  stage: int = -1, **kwargs: Any) -> Any:
+    """Mean and covariance at the end of a stage that does not end."""
+    return self._posteriors[stage].predictions(x_test, compute_cov, **kwargs)
+
+  def mean(self, t: np.ndarray, x_test: PyTree, **kwargs: Any) -> np.ndarray:
+    """Mean predictions `[T, m, k]` at training times `[T]`."""
     problem = self._problem
     problem.include(problem.ndk, x_test, kwargs)
-    solver = self._solve(tau.ravel(), x_test, kwargs)
+    numbers, since = self._protocol.locate(t)
+    self._solve(numbers, since, x_test, kwargs)
+    factors = None if x_test is None else problem.timed(
+        'test', lambda: problem.ndk.test_factors(x_test, **kwargs))
+    out = np.empty((len(t), problem.rows(x_test), problem.y.shape[1]))
+    for p in np.unique(numbers):
+      of_stage = np.flatnonzero(numbers == p)
+      out[of_stage] = self._in_stage(int(p), since[of_stage], x_test, factors,
+                                     kwargs)
+    return out
 
-    # What is later than the trajectory, which ends where it has settled.
-    flat, end = tau.ravel(), solver.ends[-1]
-    inside = flat <= end * (1 + 1e-6)
-    flat = np.minimum(flat, end)
-    out = np.empty((flat.size, problem.rows(x_test), problem.y.shape[1]))
+  def _in_stage(self, number: int, since: np.ndarray, x_test: PyTree,
+                factors: Any, kwargs: dict[str, Any]) -> np.ndarray:
+    """Mean predictions at times since the beginning of a stage."""
+    lesson, part = self._lessons[number], self._parts[number]
+    if isinstance(part, Impulse):
+      times, tau = since, np.full(1, part.tau)
+      inside = np.ones(len(since), bool)
+    else:
+      # What is later than the trajectory, which ends where it has settled.
+      times, end = part.ends[0] + since, part.ends[-1]
+      inside = times <= end + 1e-6 * (end - part.ends[0])
+      times = tau = np.minimum(times, end)[inside]
+    out = np.empty((len(since),) + (
+        lesson.y.shape if factors is None else
+        (len(factors), lesson.y.shape[1])))
     if np.any(inside):
-      out[inside] = (
-          problem.y - solver.solution(flat[inside]) if x_test is None else
-          problem.timed('test', lambda: solver.integral(
-              problem.ndk.test_factors(x_test, **kwargs), flat[inside])))
+      if factors is None:
+        out[inside] = lesson.y - part.solution(times)
+      else:
+        out[inside] = self._problem.timed('test', lambda: (
+            part.integral(factors, times) + self._past(number, tau, factors)))
     if not np.all(inside):
-      out[~inside], _ = problem.equilibrium(x_test, **kwargs)
-    return out.reshape(tau.shape + out.shape[1:])
+      out[~inside], _ = self.equilibrium(x_test, stage=number, **kwargs)
+    return out
 
-  def _prepare(self) -> VolterraSolver:
-    """The solver of the kernels as they are now."""
-    problem = self._problem
+  def _past(self, number: int, tau: np.ndarray,
+            factors: Any = None) -> Union[np.ndarray, float]:
+    """What is left of earlier stages, `[T, m, k]`, at diffusion times."""
+    return sum(part.beyond(tau, factors) for part in self._parts[:number])
+
+  def _start(self, number: int) -> float:
+    """Diffusion time at which a stage begins."""
+    if not number:
+      return 0.
+    part = self._parts[number - 1]
+    return part.tau if isinstance(part, Impulse) else float(part.ends[-1])
+
+  def _extent(self, number: int) -> float:
+    """Diffusion time that a stage takes."""
+    stage = self._protocol.stages[number]
+    return min(self._protocol.since(number, stage.stop),
+               self._problem.ndk.family.tau_max)
+
+  def _prepare(self, number: int) -> None:
+    """Begins a stage, in the kernels as they are now."""
+    problem, lesson = self._problem, self._lessons[number]
     if self._fits != problem.ndk.fits:
-      self._solver = None  # And its kernels, before others take their place.
+      self._parts.clear()  # And their kernels, before others take their place.
     factors = problem.factors(problem.ndk)
-    if self._solver is None:
-      slow = problem.ndk.scales.slow
-      limit = functools.cache(lambda: (
-          problem.y - problem.equilibrium(None)[0], problem.prior_kernel))
-      self._solver = VolterraSolver(
-          problem.ndk.family, factors, problem.y, 1 / problem.temperature,
-          problem.rtol, limit=limit, limit_from=.2 * slow,
-          max_step=2 * slow / np.log(1e2 / problem.rtol),
-          journal=self._journal())
-      self._fits = problem.ndk.fits
-    return self._solver
+    self._fits = problem.ndk.fits
+    if len(self._parts) > number:
+      return
+    start, slow = self._start(number), problem.ndk.scales.slow
+    before = functools.partial(self._past, number) if number else None
+    family, posterior = problem.ndk.family, self._posteriors[number]
+    stage, weight = self._protocol.stages[number], lesson.weight
+    if not lesson.temperature:
+      rho = lesson.y - (before(np.full(1, start))[0] if before else 0.)
+      self._parts.append(Impulse(family, factors, lesson.weights, start,
+                                 self._protocol.since(number, stage.stop), rho))
+      return
+    largest = 1. if weight is None else np.max(weight)
 
-  def _journal(self) -> Optional[Journal]:
-    """Panels that are kept of this trajectory."""
+    @functools.cache
+    def limit():
+      kernel = problem.prior_kernel
+      return (lesson.y - posterior.predictions(None)[0],
+              kernel if weight is None else kernel * (weight / largest))
+
+    last = number == len(self._lessons) - 1
+    self._parts.append(VolterraSolver(
+        family, factors, lesson.y, largest / lesson.temperature, problem.rtol,
+        limit=limit if last else None, limit_from=start + .2 * slow,
+        max_step=2 * slow / np.log(1e2 / problem.rtol),
+        journal=self._journal(number),
+        weight=None if weight is None else weight / largest,
+        scale=self._scale, start=start, stop=start + self._extent(number),
+        before=before))
+
+  def _journal(self, number: int) -> Optional[Journal]:
+    """Panels that are kept of a stage."""
     problem = self._problem
     if problem.store is None:
       return None
-    return problem.store.journal((
-        problem.evaluator.identity('ndk'), problem.ndk.family, problem.y,
-        problem.temperature, problem.rtol))
+    key = (problem.evaluator.identity('ndk'), problem.ndk.family, problem.y,
+           self._lessons[0].temperature, problem.rtol)
+    if len(self._lessons) > 1 or self._lessons[0].weight is not None:
+      # All that came before, and what ends when.
+      key += (number, [(lesson.temperature, lesson.y, lesson.weights,
+                        self._protocol.since(p, self._protocol.stages[p].stop))
+                       for p, lesson in enumerate(self._lessons[:number + 1])])
+    return problem.store.journal(key)
 
-  def _solve(self, tau: np.ndarray, x_test: PyTree,
-             kwargs: dict[str, Any]) -> VolterraSolver:
-    problem, latest = self._problem, np.max(tau, initial=0.)
+  def _solve(self, numbers: np.ndarray, since: np.ndarray, x_test: PyTree,
+             kwargs: dict[str, Any]) -> None:
+    """Solves as far as times need."""
+    problem = self._problem
+    last = int(np.max(numbers, initial=0))
+    latest = float(np.max(since[numbers == last], initial=0.))
     for fits in range(_MAX_FITS):
-      solver = self._prepare()
-      self._extend(solver, latest)
+      for p in range(last + 1):
+        self._prepare(p)
+        self._extend(p, latest if p == last else np.inf)
       kernels = problem.timed('check', lambda: self._kernel_error(
-          solver, latest, x_test, kwargs))
+          last, latest, x_test, kwargs))
       if (kernels <= _WORTH * problem.rtol or problem.ndk.exact or
           fits == _MAX_FITS - 1):
         break
@@ -92,61 +181,86 @@ class Trajectory:
       problem.timed('compression', lambda: problem.ndk.tighten(
           problem.rtol / kernels))
 
-    error = max(kernels + self._time_error(solver, tau) + solver.tolerance,
-                solver.floor, self._limit_error(solver, latest))
+    solvers = [part for part in self._parts[:last + 1]
+               if isinstance(part, VolterraSolver)]
+    error = kernels
+    for p, part in enumerate(self._parts[:last + 1]):
+      if isinstance(part, VolterraSolver):
+        error = max(error, kernels + part.tolerance + self._time_error(
+            part, part.ends[0] + since[numbers == p]), part.floor)
+    error = max(error, self._limit_error(last, latest))
     problem.warn(error)
     problem.stats.update(
-        rank=problem.ndk.family.rank, panels=solver.stats['panels'],
+        rank=problem.ndk.family.rank,
+        panels=sum(solver.stats['panels'] for solver in solvers),
         fits=problem.ndk.fits,
         kernel_evaluations=problem.evaluator.evaluations,
         estimated_error=float(error))
-    return solver
 
-  def _extend(self, solver: VolterraSolver, tau: float) -> None:
-    problem = self._problem
+  def _extend(self, number: int, since: float) -> None:
+    """Solves for a stage, up to a time since its beginning."""
+    solver, problem = self._parts[number], self._problem
+    if not isinstance(solver, VolterraSolver):
+      return
+    start = solver.ends[0]
+    tau = min(since, self._extent(number))
     bar = problem.bar('Learning', 1.)
     first = []
 
     def report(reached):
-      first.append(reached)
-      bar.to(np.log(reached / first[0]) / max(np.log(tau / first[0]), 1e-9))
+      first.append(reached - start)
+      bar.to(np.log(first[-1] / first[0]) / max(np.log(tau / first[0]), 1e-9))
 
     begin = time.perf_counter()
-    solver.extend(tau, report)
+    solver.extend(start + tau, report)
     bar.to(1.)
     problem.stats['seconds']['solver'] += time.perf_counter() - begin
     bar.close()
 
-  def _kernel_error(self, solver: VolterraSolver, tau: float, x_test: PyTree,
+  def _kernel_error(self, last: int, since: float, x_test: PyTree,
                     kwargs: dict[str, Any]) -> float:
     """What errors of kernels make of the mean, measured on a few inputs."""
     problem = self._problem
-    last = np.searchsorted(solver.ends, min(tau, solver.ends[-1]))
-    if not last:
-      return 0.
     # Kernels of images are expensive.
     checks = _CHECKS if problem.evaluator.vectors else 1
-    checked = np.unique(np.linspace(0, last, checks + 1).astype(int))[1:]
-    earlier, vectors = zip(*map(solver.moments, checked))
-    starts = np.cumsum([0] + [len(t) for t in earlier[:-1]])
-    later = np.repeat(solver.ends[checked], [len(t) for t in earlier])
-    pairs = np.stack([later, np.concatenate(earlier)], 1)
+    past: list[tuple[np.ndarray, np.ndarray]] = []
+    later, earlier, vectors, starts = [], [], [], [0]
+    for p, part in enumerate(self._parts[:last + 1]):
+      if isinstance(part, Impulse):
+        past.append(part.moments())
+        continue
+      end = part.ends[0] + since if p == last else np.inf
+      panels = int(np.searchsorted(part.ends, min(end, part.ends[-1])))
+      some = np.linspace(0, panels, checks + 1).astype(int)
+      for panel in np.unique(some)[1:]:
+        taus, measures = zip(*past, part.moments(panel))
+        earlier.append(np.concatenate(taus))
+        vectors.append(np.concatenate(measures))
+        later.append(np.full(len(earlier[-1]), part.ends[panel]))
+        starts.append(starts[-1] + len(earlier[-1]))
+      if p < last:
+        past.append(part.moments(panels))
+    if not later:
+      return 0.
+    pairs = np.stack([np.concatenate(later), np.concatenate(earlier)], 1)
     error = max(float(np.max(np.abs(problem.defect(
-        pairs, np.concatenate(vectors), starts, x, kwargs))))
+        pairs, np.concatenate(vectors), np.array(starts[:-1]), x, kwargs))))
                 for x in (None, x_test)[:1 + (x_test is not None)])
-    return _SAFETY * error / problem.y_scale
+    return _SAFETY * error / self._scale
 
-  def _limit_error(self, solver: VolterraSolver, tau: float) -> float:
+  def _limit_error(self, number: int, since: float) -> float:
     """Distance of the trajectory from its limit, where that is known."""
+    solver = self._parts[number]
+    if not isinstance(solver, VolterraSolver):
+      return 0.
     if solver.settled:
       return solver.limit_error
-    problem, end = self._problem, solver.ends[-1:]
-    if tau <= end[0]:
+    end = solver.ends[-1:]
+    if solver.ends[0] + since <= end[0]:
       return 0.
     # At the end of time.
-    limit = problem.y - problem.equilibrium(None)[0]
-    return float(np.max(np.abs(solver.solution(end)[0] - limit))) / (
-        problem.y_scale)
+    limit = self._lessons[number].y - self.equilibrium(None, stage=number)[0]
+    return float(np.max(np.abs(solver.solution(end)[0] - limit))) / self._scale
 
   def _time_error(self, solver: VolterraSolver, tau: np.ndarray) -> float:
     """Error of interpolation in time, at most that of the worst panel.
@@ -154,9 +268,9 @@ class Trajectory:
     What is left of the equations between the points of panels is closer to it,
     but for rounding errors, which equations amplify.
     """
-    inside = np.sort(tau[(tau > 0) & (tau <= solver.ends[-1])])
+    inside = np.sort(tau[(tau > solver.ends[0]) & (tau <= solver.ends[-1])])
     if not inside.size:
       return 0.
     some = inside[np.linspace(0, len(inside) - 1, 2 * _CHECKS).astype(int)]
-    defect = np.max(np.abs(solver.defect(some))) / self._problem.y_scale
+    defect = np.max(np.abs(solver.defect(some))) / self._scale
     return float(np.minimum(defect, np.max(solver.errors)))
