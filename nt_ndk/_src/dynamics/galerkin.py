@@ -195,7 +195,7 @@ def _own(phi: jax.Array, factors: jax.Array,
     diagonal = jnp.sum(diagonal * felt[:, None], 0, keepdims=True) / jnp.maximum(
         jnp.sum(felt), 1)
   typical = jnp.eye(2 * n) + matrix * jnp.tile(diagonal, 2)[:, None]
-  return matrix, jnp.linalg.inv(typical).astype(jnp.float32), felt
+  return matrix, jnp.linalg.inv(typical.astype(jnp.float32)), felt
 
 
 @functools.partial(jax.jit, static_argnames='count')

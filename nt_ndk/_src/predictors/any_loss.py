@@ -28,13 +28,16 @@ from nt_ndk._src.dynamics.paths import Paths
 from nt_ndk._src.dynamics.steps import FROM_MOMENTS
 from nt_ndk._src.dynamics.steps import Scale
 from nt_ndk._src.dynamics.steps import Steps
+from nt_ndk._src.kernels.compressed import CompressedKernel
 from nt_ndk._src.predictors.documentation import documented
 from nt_ndk._src.predictors.losses import Loss
 from nt_ndk._src.predictors.losses import LossFn
 from nt_ndk._src.predictors.problem import Problem
 
-# Tolerance of kernels, and what they can have in single precision.
-_KERNEL_RTOL, _FLOAT32_RTOL = 1e-5, 1e-3
+# Tolerance of the NDK relative to `rtol`, its range, and what there is in single
+# precision; that of the covariance, of which differences between near times
+# matter.
+_KERNELS, _KERNEL_RTOL, _FLOAT32_RTOL, _COVARIANCE = 1e-2, (1e-6, 1e-4), 1e-3, 1e-6
 # Lengths of steps at first: relative to the time since the last change, in
 # units of the fastest decay, and of the time in which kernels change by a
 # tenth, for `rtol` of 1e-2. Errors are of second order in them.
@@ -574,11 +577,15 @@ def markov_proximal_ensemble(
   protocol = Schedule(schedule, y_train, temperature, learning_rate)
   for stage in protocol.stages:
     on_matrix.check(stage.y, 1.)
-  pull = on_matrix.pull(y_train)
+  pull = on_matrix.pull(protocol.stages[0].y)
+  double = jax.dtypes.canonicalize_dtype(float) == np.float64
   problem = Problem(
       kernel_fn, x_train, pull, 0., axes,
-      _KERNEL_RTOL if jax.config.jax_enable_x64 else _FLOAT32_RTOL,  # type: ignore[attr-defined]
-      progress, batch_size, None, kernel_fn_train_train_kwargs)
+      float(np.clip(_KERNELS * rtol, *_KERNEL_RTOL)) if double else
+      _FLOAT32_RTOL, progress, batch_size, None, kernel_fn_train_train_kwargs)
+  if double:
+    problem.nngp = CompressedKernel(problem.evaluator, 'nngp', _COVARIANCE,
+                                    float(np.finfo(float).eps))
   learning = _Learning(problem, on_matrix, protocol, rtol, max_bytes)
 
   @in_full_precision
