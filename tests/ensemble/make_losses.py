@@ -22,7 +22,7 @@ stored ones were made by
 
     python tests/ensemble/make_losses.py
 
-in MINUTES minutes on one CPU core.
+in two and a half minutes on one CPU core.
 """
 
 import os

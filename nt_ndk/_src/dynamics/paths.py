@@ -5,14 +5,16 @@ r"""Draws of a Gaussian process over inputs and times.
 Its covariance :math:`C(\tau, \tau') = \sum_r \varphi_r(\tau, \tau') K_r` is
 that of a free network, as rough in time as Brownian motion. Outputs at one time
 after the other are drawn, given those at earlier times. What is known of few
-inputs are all earlier times, which is exact. Of many inputs it is a few, the
-last ones and others at lags that double: of a process without memory (a single
-decay rate) the last one would do, and that of a network is a sum of such ones,
-of few rates that matter.
+inputs are all earlier times, which is exact. Of many inputs it is a few, the last one
+and others at growing lags: of a process without memory (a single decay rate)
+the last one would do, and that of a network is a sum of such ones, of few rates
+that matter. How many there have to be is found on a few inputs, for which what
+this makes of the covariance is known.
 
 Averages over steps come afterwards, given the ends of their step.
 """
 
+import copy
 from typing import Iterator, NamedTuple
 
 import numpy as np
@@ -25,8 +27,9 @@ from nt_ndk._src.dynamics.volterra import TimeKernel
 
 # Outputs at all times up to which all that are earlier are looked at.
 _ALL = 2000
-# Ratio of lags of those that are looked at otherwise.
-_RATIO = 2.
+# Ratios of lags of those that are looked at otherwise, and inputs by which one
+# is chosen.
+_RATIOS, _SOME = (3., 2., 1.5, 1.2), 6
 # Variance, relative to the mean one, that is not told from nothing.
 _NUGGET = 1e-10
 
@@ -61,10 +64,12 @@ class Paths:
     outputs, rows: numbers of all outputs, and of those with averages.
     tau: `[U]`, different diffusion times, from 0.
     place: `[N + 1]`, where among them the ends of steps are.
+    error: what leaving out earlier times makes of correlations, root mean
+      square.
   """
 
   def __init__(self, kernel: TimeKernel, factors: np.ndarray, rows: int,
-               steps: Steps, eps: float) -> None:
+               steps: Steps, eps: float, tol: float = 1e-3) -> None:
     """Takes what all draws share.
 
     Args:
@@ -73,6 +78,7 @@ class Paths:
       rows: number of outputs, the first ones, with averages over steps.
       steps: the steps.
       eps: rounding error of the matrices.
+      tol: of correlations.
     """
     p = len(factors)
     self.outputs, self.rows = p, rows
@@ -82,7 +88,17 @@ class Paths:
     self.tau, self.place = np.unique(steps.tau, return_inverse=True)
     variance = float(np.mean(self.variances(np.zeros(1, int))))
     self._nugget = max(_NUGGET, 10 * eps) * max(variance, 1e-300)
-    self._all = len(self.tau) * p <= _ALL
+    self._all, self.error, self._ratio = len(self.tau) * p <= _ALL, 0., 1.
+    if not self._all:
+      some = np.linspace(0, p - 1, min(_SOME, p)).astype(int)
+      few = copy.copy(self)
+      few._factors, few.outputs = self._factors[:, some[:, None], some], len(
+          some)
+      for self._ratio in _RATIOS:
+        few._ratio = self._ratio
+        self.error = few._defect()
+        if self.error <= tol:
+          break
 
   def _sum(self, phi: np.ndarray) -> np.ndarray:
     return np.tensordot(phi, self._factors, 1)
@@ -118,7 +134,7 @@ class Paths:
     for i in range(j - 1, -1, -1):
       if self.tau[j] - self.tau[i] >= lag or i == 0:
         out.append(i)
-        lag = _RATIO * (self.tau[j] - self.tau[i])
+        lag = self._ratio * (self.tau[j] - self.tau[i])
     return np.array(out, int)
 
   def _conditional(self, given: np.ndarray, cross: np.ndarray,
@@ -155,6 +171,22 @@ class Paths:
       else:
         yield self._conditional(given, self._blocks(here, given),
                                 self._blocks(here, here))
+
+  def _defect(self) -> float:
+    """Error of the correlations of what is drawn."""
+    p, times = self.outputs, np.arange(len(self.tau))
+    exact = self._blocks(times, times)
+    out = np.zeros_like(exact)
+    for j, law in enumerate(self.ends()):
+      now, known = slice(j * p, (j + 1) * p), slice(0, j * p)
+      given = (law.given[:, None] * p + np.arange(p)).ravel()
+      out[now, known] = law.gain @ out[given, known]
+      out[known, now] = out[now, known].T
+      out[now, now] = (law.root @ law.root.T +
+                       law.gain @ out[np.ix_(given, given)] @ law.gain.T)
+    size = np.sqrt(np.diagonal(exact))
+    size = np.where(size > 0, size, 1.)
+    return float(np.sqrt(np.mean(((out - exact) / size / size[:, None])**2)))
 
   def averages(self) -> Iterator[Conditional]:
     """Laws of averages over steps of the first outputs, given ends of steps."""

@@ -49,6 +49,8 @@ _PILOT, _PILOT_OUTPUTS, _MAX_TRIALS = 32, 2**15, 3
 _BLOCK = 2**17
 # Memory of a process's past that is none, relative to `rtol`.
 _FORGOTTEN = 1e-2
+# Error of correlations of what is drawn, relative to `rtol`.
+_PATHS = .3
 # Key of the noise of gradients.
 _NOISE = 2**31
 
@@ -206,7 +208,7 @@ class _Learning:
     for trial in range(_MAX_TRIALS):
       grid = self._grid(times)
       paths = Paths(problem.nngp.family, kernels.nngp, len(problem.y),
-                    grid.steps, eps)
+                    grid.steps, eps, _PATHS * self._rtol)
       group = self._group(paths, count)
       process = self._draw(paths, keys[:group])
       few = slice(0, min(max(_PILOT, _PILOT_OUTPUTS // problem.y.size), group))
@@ -222,6 +224,7 @@ class _Learning:
         break
       self.length *= float(np.clip(
           (.7 * self._rtol / error)**(1 / _ORDER), .25, .8))
+    error = max(error, paths.error)
     stats.update(steps=len(grid.steps), estimated_error=error,
                  rank=problem.ndk.family.rank, fits=problem.ndk.fits)
     if error > self._rtol:
