@@ -16,15 +16,16 @@ order in the step). Two cases:
                between labels, weights of samples and temperature change
     softmax    cross-entropy of three classes
 
-Each file has, of this list of cases (training inputs first), `mean`,
-`variance`, `mean_error`, `variance_error`, `(times, n_train + n_test, k)`. The
-stored ones were made by
+Each file has the `case` (JSON), inputs `x`, training inputs first, and `mean`,
+`variance`, `mean_error`, `variance_error`, `(times, len(x), k)`. The stored ones
+were made by
 
     python tests/ensemble/make_losses.py
 
 in two and a half minutes on one CPU core.
 """
 
+import json
 import os
 import time
 
@@ -121,6 +122,7 @@ def main(_):
     count, variance = len(f), f.var(0, ddof=1)
     np.savez_compressed(
         os.path.join(_OUTPUT_DIR.value, f'{name}.npz'),
+        case=json.dumps(case), x=inputs(case),
         mean=f.mean(0), mean_error=np.sqrt(variance / count),
         variance=variance, variance_error=np.sqrt(
             ((d**4).mean(0) - (d**2).mean(0)**2) / count))

@@ -50,7 +50,7 @@ _EACH = 300
 # Errors of linear equations, relative to their right-hand side.
 _INNER = 3e-2
 # Steps of which there is room for one more number at a time.
-_ROUND = 32
+_ROUND = 64
 
 # Gradient of the loss in its outputs `[rows, k, draws]`, for given targets.
 Gradient = Callable[[jax.Array, Any], jax.Array]

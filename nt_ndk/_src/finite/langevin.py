@@ -163,6 +163,7 @@ class _Network:
     if readout is None:
       self._readout = getattr(networks.bare(init_fn), 'readout', None)
     shape = jax.eval_shape(self._apply, params, rest, x).shape
+    self._ones = jnp.ones((len(y),) + (1,) * (len(shape) - 1))
     if loss is None and shape != y.shape:
       raise ValueError('`y_train` must have the shape of the outputs, '
                        f'{shape}, got {y.shape}.')
@@ -222,7 +223,7 @@ class _Network:
       return proximal_lib.where(moving, moved, params)
     if self._loss is not None:
       return proximal_lib.langevin_steps(
-          self._on_rows(rest, jnp.ones((len(y), 1))), y, self._prior, moving,
+          self._on_rows(rest, self._ones), y, self._prior, moving,
           temperature, self._batch_size, self._slope(y, root, sign))(
               params, key, count, step)
     y = sign.astype(y.dtype) * root * y
@@ -261,7 +262,7 @@ class _Network:
     def of_one(key):
       draw_key, move_key = random.split(key)
       params, rest = self._init(draw_key, self._x)
-      f = self._on_rows(rest, self.lessons[0].root * 0 + 1)
+      f = self._on_rows(rest, self._ones)
       at = lambda p: proximal_lib.largest_curvature(
           lambda p, rows: f(proximal_lib.where(
               moving, p, jax.lax.stop_gradient(p)), rows), self._y, p, key)

@@ -110,6 +110,13 @@ class _Grid(NamedTuple):
     return _Grid(self.steps.coarse(), self.stage[::2], self.place // 2)
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _normal(keys: jax.Array, number: Any, rows: int, columns: int) -> jax.Array:
+  """Independent normal numbers, `[rows, columns, draws]`."""
+  return jax.vmap(lambda key: random.normal(
+      random.fold_in(key, number), (rows, columns), float), 0, -1)(keys)
+
+
 class _Process:
   """Draws of the free process of a network, on training and test inputs.
 
@@ -122,13 +129,9 @@ class _Process:
 
   def __init__(self, paths: Paths, columns: int, keys: jax.Array) -> None:
     """Draws `columns` independent copies for each key."""
-    @functools.partial(jax.jit, static_argnames='rows')
-    def normal(number, rows):
-      return jax.vmap(lambda key: random.normal(
-          random.fold_in(key, number), (rows, columns), float), 0, -1)(keys)
-
     def draw(law, number):
-      noise = np.asarray(normal(number, law.root.shape[1]))
+      noise = np.asarray(_normal(keys, number, paths.outputs, columns))
+      noise = noise[:law.root.shape[1]]
       out = law.root @ noise.reshape((len(noise), -1))
       if len(law.given):
         out += law.gain @ self.ends[law.given].reshape((law.gain.shape[1], -1))
