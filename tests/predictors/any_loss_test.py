@@ -122,6 +122,7 @@ class SquaredLossTest(parameterized.TestCase):
     self.assertBetween(mean, .4, 1.5)
     self.assertBetween(variance, .4, 1.5)
 
+  @pytest.mark.slow
   def test_without_noise(self):
     """Each network follows gradient flow, of the NTK."""
     x, y, z = data(4)
@@ -230,8 +231,11 @@ class LossTest(parameterized.TestCase):
       lambda f, y: .5 * jnp.sum(jnp.maximum(0., 1. - jnp.sign(y) * f)**2),
       # Not convex: Student's t.
       lambda f, y: jnp.sum(jnp.log1p((f - y)**2)))
+  @pytest.mark.slow
   def test_robust_losses(self, loss):
-    some = self.sample(loss, T=.01, t=np.array([0., .3, 1e3]))
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')  # Curvature jumps: the error is larger.
+      some = self.sample(loss, T=.01, t=np.array([0., .3, 1e3]))
     self.assertTrue(np.all(np.isfinite(some.draws)))
     # Training data are learned.
     value = [float(loss(some.mean[i], self.y)) for i in (0, 2)]
@@ -248,6 +252,7 @@ class LossTest(parameterized.TestCase):
     on_training = self.sample(cross_entropy, labels, t=100., output_shape=(3,))
     np.testing.assert_array_equal(np.argmax(on_training.mean, -1), labels)
 
+  @pytest.mark.slow
   def test_draws_are_those_of_their_number(self):
     few, many = (self.sample(squared, count=c, t=np.array([.1, 10.]))
                  for c in (10, 40))
@@ -258,6 +263,7 @@ class LossTest(parameterized.TestCase):
                 for b in (2**30, 2e5))
     np.testing.assert_allclose(one.draws, two.draws, atol=2e-3)
 
+  @pytest.mark.slow
   def test_inputs_that_are_zero(self):
     x = self.x.copy()
     x[2] = 0.
@@ -298,7 +304,7 @@ class LangevinTest(absltest.TestCase):
         **kwargs)(random.PRNGKey(0), 6, np.array([t]), self.z)
 
   def check(self, **kwargs):
-    one, two = (self.train(loss, step_size=.05, **kwargs)
+    one, two = (self.train(loss, t=1.5, step_size=.02, **kwargs)
                 for loss in ('sum', squared))
     np.testing.assert_allclose(one.mean, two.mean, atol=1e-8)
 
@@ -312,6 +318,7 @@ class LangevinTest(absltest.TestCase):
     self.network = stax.serial(stax.Dense(64), stax.Relu(), stax.Dense(1))[:2]
     self.check(antithetic=True)
 
+  @pytest.mark.slow
   def test_labels(self):
     labels = np.array([0, 1, 1, 0])
     self.network = stax.serial(stax.Dense(64), stax.Relu(), stax.Dense(2))[:2]
@@ -323,6 +330,7 @@ class LangevinTest(absltest.TestCase):
 
 class SinglePrecisionTest(absltest.TestCase):
 
+  @pytest.mark.slow
   def test_runs(self):
     x, y, z = data(5, 3)
     times = np.array([.1, 10.])
