@@ -7,7 +7,7 @@ ReLU layer, draws at 40 times from the beginning of learning to equilibrium.
 Beside it, as many finite networks learn by Langevin dynamics, whose time is
 that of a part of their steps, times the number of all.
 
-    python benchmarks/any_loss.py --n=200 --output=benchmarks/results/any_loss.csv
+    python benchmarks/any_loss.py --n=200 --output=any_loss.csv
 """
 
 import csv
@@ -75,8 +75,8 @@ def main(_):
       spent = []
       for part in (.3, 1.):
         begin = time.perf_counter()
-        train(jax.random.PRNGKey(0), 4, np.array([part * _FRACTION.value * end]),
-              x_test)
+        until = np.array([part * _FRACTION.value * end])
+        train(jax.random.PRNGKey(0), 4, until, x_test)
         spent.append(time.perf_counter() - begin)
       row.update(width=_WIDTH.value, finite_hours=round(
           (spent[1] - spent[0]) / (.7 * _FRACTION.value) * _DRAWS.value / 4 /

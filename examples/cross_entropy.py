@@ -3,15 +3,15 @@
 """Ten classes of digits by cross-entropy, along learning.
 
 Draws of infinitely wide networks learn the digits of scikit-learn with softmax
-and cross-entropy, finite networks with the same loss beside them, and infinitely
-wide ones with the squared loss. Accuracy, and how far the confidence of the
-ensemble and of single networks is from it, from the first gradients to the
-posterior.
+and cross-entropy, beside them finite networks with the same loss, and
+infinitely wide ones with the squared loss. Accuracy, and how far the confidence
+of the ensemble and of single networks is from it, from the first gradients to
+the posterior.
 
     python examples/cross_entropy.py
     python examples/cross_entropy.py --temperature=.005 --n_train=200
 
-Going past Avidan, Li and Sompolinsky, arXiv:2309.04522, whose loss is quadratic.
+Goes past Avidan, Li and Sompolinsky, arXiv:2309.04522, whose loss is quadratic.
 """
 
 from absl import app
@@ -42,7 +42,8 @@ _N_TIMES = flags.DEFINE_integer('n_times', 25, 'Times of the curves.',
                                 lower_bound=4)
 _SEED = flags.DEFINE_integer('seed', 0, 'Seed of images and networks.')
 _OUTPUT_DIR = flags.DEFINE_string(
-    'output_dir', 'cross_entropy_output', 'Folder for the picture and the table.')
+    'output_dir', 'cross_entropy_output',
+    'Folder for the picture and the table.')
 
 _CLASSES, _BINS = 10, 10
 # Last time of finite networks, in units of the loss.

@@ -17,8 +17,8 @@ order in the step). Two cases:
     softmax    cross-entropy of three classes
 
 Each file has the `case` (JSON), inputs `x`, training inputs first, and `mean`,
-`variance`, `mean_error`, `variance_error`, `(times, len(x), k)`. The stored ones
-were made by
+`variance`, `mean_error`, `variance_error`, `(times, len(x), k)`. The stored
+ones were made by
 
     python tests/ensemble/make_losses.py
 

@@ -188,10 +188,12 @@ class FiniteNetworksTest(parameterized.TestCase):
         loss, kernel_fn, x[:n], schedule[0].y_train, 1., schedule=schedule,
         output_shape=(case['outputs'],))(
             random.PRNGKey(3), 4000, np.array(case['times']), x)
-    for what in ('mean', 'variance'):
-      error = np.hypot(stored[f'{what}_error'], getattr(some, f'{what}_error'))
-      z = (stored[what] - getattr(some, what)) / error
-      self.assertBetween(rms(z), .4, 1.5)
+    finite = langevin.Ensemble(t=some.t, n_networks=1000, **{
+        f'{what}{error}': stored[f'{what}{error}']
+        for what in ('mean', 'variance') for error in ('', '_error')})
+    comparison = langevin.compare(finite, some)
+    self.assertBetween(rms(comparison.mean_z), .4, 1.5)
+    self.assertBetween(rms(comparison.variance_z), .4, 1.5)
 
 
 class LossTest(parameterized.TestCase):

@@ -28,8 +28,8 @@ nothing is needed but values at ends of steps and averages over them.
 *  The equations of a step are solved by Newton's method with a line search, its
    linear ones, in single precision, by conjugate residuals (GCR). These are
    preconditioned by the equations with a mean Hessian of all draws, which is
-   taken to be diagonal in one basis of outputs: where a loss does not feel a sum
-   of outputs (softmax), neither does the preconditioner.
+   taken to be diagonal in one basis of outputs: where a loss does not feel a
+   sum of outputs (softmax), neither does the preconditioner.
 """
 
 import functools
@@ -118,7 +118,7 @@ def root(matrices: jax.Array) -> jax.Array:
 
 def _gcr(apply: Callable[[jax.Array], jax.Array],
          precondition: Callable[[jax.Array], jax.Array],
-         right: jax.Array) -> tuple[jax.Array, jax.Array]:
+         right: jax.Array) -> tuple[jax.Array, Any]:
   """Solves linear equations of all draws, which share no direction."""
   shape = (_DIRECTIONS,) + right.shape
   start = _per_draw(right, right)
@@ -142,7 +142,7 @@ def _gcr(apply: Callable[[jax.Array], jax.Array],
     return (i + 1, x + size * z, left - size * q, zs.at[slot].set(z),
             qs.at[slot].set(q))
 
-  state = 0, jnp.zeros_like(right), right, *2 * (
+  state: Any = 0, jnp.zeros_like(right), right, *2 * (
       jnp.zeros(shape, right.dtype),)
   i, x, _, _, _ = jax.lax.while_loop(unsolved, body, state)
   return x, i
@@ -151,7 +151,7 @@ def _gcr(apply: Callable[[jax.Array], jax.Array],
 @functools.partial(jax.jit, static_argnums=0, static_argnames='locations')
 def _noise(gradient: Gradient, f: jax.Array, data: Any, temperature: jax.Array,
            keys: jax.Array, index: Any, locations: int
-           ) -> tuple[jax.Array, jax.Array]:
+           ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Noise of the gradient, and its mean derivative.
 
   Returns:
@@ -192,8 +192,8 @@ def _own(phi: jax.Array, factors: jax.Array,
   size = jnp.sum(diagonal, 1)
   felt = size > 1e-3 * jnp.max(size)
   if n > _EACH:
-    diagonal = jnp.sum(diagonal * felt[:, None], 0, keepdims=True) / jnp.maximum(
-        jnp.sum(felt), 1)
+    diagonal = jnp.sum(diagonal * felt[:, None], 0, keepdims=True)
+    diagonal = diagonal / jnp.maximum(jnp.sum(felt), 1)
   typical = jnp.eye(2 * n) + matrix * jnp.tile(diagonal, 2)[:, None]
   return matrix, jnp.linalg.inv(typical.astype(jnp.float32)), felt
 
@@ -283,7 +283,7 @@ def _solve(gradient: Gradient, right: jax.Array, guess: jax.Array, data: Any,
     last = jnp.max(jnp.where(length < 1, jnp.inf, sizes))
     return i + 1, inner + count, f, left, last
 
-  state = 0, 0, guess, residual(guess), jnp.inf
+  state: Any = 0, 0, guess, residual(guess), jnp.inf
   i, inner, f, _, last = jax.lax.while_loop(unsolved, body, state)
   return Solved(f, value(f), jnp.stack([i, inner]), last)
 
@@ -357,7 +357,8 @@ class Equations:
     j = self._j
     noise, basis, diagonal = _noise(self._gradient, self.f, data, temperature,
                              self._keys, index, locations=self._locations)
-    matrix, inverses, felt = _own(self._weights[j, :, j], self._factors, diagonal)
+    matrix, inverses, felt = _own(self._weights[j, :, j], self._factors,
+                                  diagonal)
     right = g
     if j:
       right = g - self._integral(self._factors, self._weights[j, :, :j])

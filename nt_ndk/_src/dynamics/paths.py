@@ -5,11 +5,11 @@ r"""Draws of a Gaussian process over inputs and times.
 Its covariance :math:`C(\tau, \tau') = \sum_r \varphi_r(\tau, \tau') K_r` is
 that of a free network, as rough in time as Brownian motion. Outputs at one time
 after the other are drawn, given those at earlier times. What is known of few
-inputs are all earlier times, which is exact. Of many inputs it is a few, the last one
-and others at growing lags: of a process without memory (a single decay rate)
-the last one would do, and that of a network is a sum of such ones, of few rates
-that matter. How many there have to be is found on a few inputs, for which what
-this makes of the covariance is known.
+inputs are all earlier times, which is exact. Of many inputs it is a few, the
+last one and others at growing lags: of a process without memory (a single decay
+rate) the last one would do, and that of a network is a sum of such ones, of few
+rates that matter. How many there have to be is found on a few inputs, for which
+what this makes of the covariance is known.
 
 Averages over steps come afterwards, given the ends of their step.
 """
@@ -158,7 +158,7 @@ class Paths:
       except np.linalg.LinAlgError:  # Rounding errors of kernels.
         root = None
     for j in times:
-      given, here = self._given(j), times[[j]]
+      given, here = self._given(int(j)), times[[j]]
       if not j:
         yield Conditional(given, np.zeros((p, 0)), _root(
             self._blocks(here, here), self._nugget))

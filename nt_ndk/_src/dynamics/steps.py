@@ -67,8 +67,8 @@ class Steps(NamedTuple):
       kernel: functions :math:`\varphi_r(\tau, \tau')`.
 
     Returns:
-      `[N, 2, N, 2, R]`: what the equation at a point of a step gets of the value
-      at a point of another one, not later,
+      `[N, 2, N, 2, R]`: what the equation at a point of a step gets of the
+      value at a point of another one, not later,
       :math:`\int \varphi_r(\tau, \tau(s'))\, L(s')\, ds'`.
     """
     n = len(self)

@@ -16,6 +16,8 @@ import numpy as np
 
 from nt_ndk._src.base import arguments
 from nt_ndk._src.base.checkpoint import Checkpoint
+from nt_ndk._src.base.moments import Estimate
+from nt_ndk._src.base.moments import Moments
 from nt_ndk._src.base.progress import Bar
 from nt_ndk._src.base.protocol import Phase
 from nt_ndk._src.base.protocol import Protocol
@@ -28,8 +30,6 @@ from nt_ndk._src.base.typing import Times
 from nt_ndk._src.finite import empirical
 from nt_ndk._src.finite import networks
 from nt_ndk._src.finite import proximal as proximal_lib
-from nt_ndk._src.base.moments import Estimate
-from nt_ndk._src.base.moments import Moments
 
 # Steps in one call of the compiled program, after which progress is kept.
 _BLOCK = 256
@@ -295,7 +295,7 @@ class _Network:
     outputs = self.outputs(params, rest, self._x)
     loss = self._loss and self._loss(outputs[0], self._y)
     return (self._y, outputs, params, self._prior, self.lessons,
-            self._proximal, self._batch_size) + (() if loss is None else (loss,))
+            self._proximal, self._batch_size) + ((loss,) if self._loss else ())
 
   def bytes_for_one(self) -> int:
     """Memory that one network takes while it learns."""

@@ -34,10 +34,11 @@ from nt_ndk._src.predictors.losses import Loss
 from nt_ndk._src.predictors.losses import LossFn
 from nt_ndk._src.predictors.problem import Problem
 
-# Tolerance of the NDK relative to `rtol`, its range, and what there is in single
-# precision; that of the covariance, of which differences between near times
-# matter.
-_KERNELS, _KERNEL_RTOL, _FLOAT32_RTOL, _COVARIANCE = 1e-2, (1e-6, 1e-4), 1e-3, 1e-6
+# Tolerance of the NDK relative to `rtol`, its range, and what is left of it in
+# single precision.
+_KERNELS, _KERNEL_RTOL, _FLOAT32_RTOL = 1e-2, (1e-6, 1e-4), 1e-3
+# That of the covariance, of which differences between near times matter.
+_COVARIANCE = 1e-6
 # Lengths of steps at first: relative to the time since the last change, in
 # units of the fastest decay, and of the time in which kernels change by a
 # tenth, for `rtol` of 1e-2. Errors are of second order in them.
@@ -334,7 +335,6 @@ class _Learning:
     return Scale(self.length * _GROWTH, self.length * _FIRST / fastest,
                  min(longest, end))
 
-  @functools.lru_cache(maxsize=None)
   def _curvature(self, i: int) -> float:
     """Largest second derivative of the loss, of some outputs."""
     loss = self._loss
@@ -586,7 +586,7 @@ def markov_proximal_ensemble(
   pull = on_matrix.pull(protocol.stages[0].y)
   double = jax.dtypes.canonicalize_dtype(float) == np.float64
   problem = Problem(
-      kernel_fn, x_train, pull, 0., axes,
+      kernel_fn, x_train, jnp.asarray(pull), 0., axes,
       float(np.clip(_KERNELS * rtol, *_KERNEL_RTOL)) if double else
       _FLOAT32_RTOL, progress, batch_size, None, kernel_fn_train_train_kwargs)
   if double:
@@ -632,7 +632,7 @@ def markov_proximal_ensemble(
     """
     times = arguments.canonicalize_time(t)
     if n_samples < 2 or int(n_samples) != n_samples:
-      raise ValueError('`n_samples` must be a whole number, and at least 2, got '
+      raise ValueError('`n_samples` must be a whole number and at least 2, got '
                        f'{n_samples!r}.')
     flat = np.array([np.inf]) if times is None else times.ravel()
     if not flat.size:

@@ -74,9 +74,8 @@ class Loss:
       y: targets.
       size: of outputs.
     """
-    f = size * np.random.RandomState(0).standard_normal(
-        (self.rows, self.columns))
-    f = jnp.asarray(f)
+    f = jnp.asarray(size * np.random.RandomState(0).standard_normal(
+        (self.rows, self.columns)))
     try:
       value = jax.eval_shape(self.of_matrix, f, y)
     except Exception as e:

@@ -185,7 +185,8 @@ class Problem:
   def defect(self, tau: np.ndarray, vectors: np.ndarray, starts: np.ndarray,
              x_test: PyTree, kwargs: dict[str, Any]) -> np.ndarray:
     """Errors of sums of the NDK and vectors, see `CompressedKernel.defect`."""
-    return self.ndk.defect(tau, vectors, starts, x_test, self.test_arrays(kwargs))
+    return self.ndk.defect(tau, vectors, starts, x_test,
+                           self.test_arrays(kwargs))
 
   def test_arrays(self, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Keyword arguments that have a part for test inputs, that part."""
