@@ -239,6 +239,24 @@ class ClaimsTest(parameterized.TestCase):
     self.assertGreater(table['gain_over_ntk'][1], table['gain_over_ntk'][0])
     self.assertGreater(table['gain_over_nngp'][0], 0.)
 
+  def test_continual_learning(self):
+    table = self.table('continual_learning', '--n_train=8', '--n_test=40',
+                       '--n_networks=0', '--n_times=8', '--rtol=1e-3')
+    hot, cold, replay = (table[f'{name}_first']
+                         for name in ('T0.1', 'T0.01', 'T0.1_replay'))
+    # What is learned is overwritten at first, then diffuses, sooner where it is
+    # hot, and is kept by replay.
+    self.assertLess(hot[7], .6)
+    for late in (hot[-1], cold[-1]):
+      self.assertGreater(late, 1.)
+    soon = np.searchsorted(table['t'], 15.)
+    self.assertGreater(hot[soon], cold[soon] + .1)
+    self.assertLess(replay[-1], .8)
+    # The second task, and what replay costs.
+    self.assertLess(table['T0.1_second'][-1], .6)
+    self.assertGreater(table['T0.1_replay_second'][-1],
+                       table['T0.1_second'][-1])
+
   def test_regression_1d(self):
     table = self.table('regression_1d', '--rtol=1e-4')
     # From no knowledge, through what gradient flow knows, to the posterior.

@@ -37,7 +37,6 @@ class Phase(NamedTuple):
     >>> import numpy as np
     >>> from nt_ndk import predict
     >>> #
-    >>> # Annealing; then one sample is left out.
     >>> schedule = (predict.Phase(1e3, temperature=.1),
     >>>             predict.Phase(1e3, temperature=.01),
     >>>             predict.Phase(np.inf, temperature=.01,
@@ -150,6 +149,16 @@ class Protocol:
   def diffusion_time(self, t: np.ndarray) -> np.ndarray:
     """Diffusion time at training times."""
     return self._since(t, 'tau', [s.rate * s.temperature for s in self.stages])
+
+  def diffusion_lag(self, start: float, t: np.ndarray) -> np.ndarray:
+    """Diffusion time that passes in times `t` after a training time."""
+    out = np.zeros(np.shape(t))
+    for stage in self.stages:
+      begin = max(stage.start - start, 0.)
+      if stage.temperature and stage.stop > start:
+        out = out + stage.rate * stage.temperature * (
+            np.clip(t, begin, stage.stop - start) - begin)
+    return out
 
   def _since(self, t: np.ndarray, name: str, rates: list[float]) -> np.ndarray:
     i = self.stage(t)

@@ -214,6 +214,13 @@ def _scaled(x, root):
 
 
 @on_either
+def _unscaled(x, other, root):
+  """Values without the roots of weights, or other ones where these are 0."""
+  np_, root = numpy_of(x), root[:, None]
+  return np_.where(root > 0, x / np_.where(root > 0, root, 1), other)
+
+
+@on_either
 def _equations(x, x_images, inner, root):
   """What the equations of a panel make of its values."""
   return x + _scaled(_weigh(x_images, inner), root)
@@ -654,7 +661,9 @@ class VolterraSolver:
                           np.sum(inner[-1], 0),
                           dtype.type(self._collocation.smoothing)))
     if root is not None:
-      x = right - _weigh(x_images, inner)
+      # As images are of these values, only others are those of the equations,
+      # which would amplify what is left of them.
+      x = _unscaled(x, right - _weigh(x_images, inner), root)
     return _Panel(x, x_images, i, left, float(np.max(jumps)))
 
   def _try_panel(self, step: float) -> tuple[np.ndarray, np.ndarray, _Panel]:

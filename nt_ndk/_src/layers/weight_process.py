@@ -26,13 +26,17 @@ class WeightProcess(NamedTuple):
     prior_std: :math:`s`, standard deviation under the prior, which the process
       reaches at late times; its relaxation time is :math:`\tau = s^2`. 0 is a
       frozen weight.
+    noise: variance of the noise, relative to that of the equation. Without it
+      weights decay, and `prior_std` tells no more than how fast.
   """
   init_std: float
   prior_std: float
+  noise: float = 1.
 
   def scaled(self, factor: Any) -> 'WeightProcess':
     """That of the weight times a factor."""
-    return WeightProcess(factor * self.init_std, factor * self.prior_std)
+    return WeightProcess(factor * self.init_std, factor * self.prior_std,
+                         self.noise)
 
   @property
   def relaxation_time(self) -> Array:
@@ -43,7 +47,7 @@ class WeightProcess(NamedTuple):
     r""":math:`s_0^2 e^{-2\tau/s^2} + s^2 (1 - e^{-2\tau/s^2})`."""
     decay = -2 * tau / self.relaxation_time
     return (self.init_std**2 * jnp.exp(decay) -
-            self.prior_std**2 * jnp.expm1(decay))
+            self.noise * self.prior_std**2 * jnp.expm1(decay))
 
   def memory(self, tau1: Time, tau2: Time) -> Array:
     r""":math:`e^{-|\tau_1 - \tau_2| / s^2}`, what is left of a weight."""

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Predictions after the readout is frozen while hidden weights go on."""
 
-from typing import Any
+from typing import Any, cast, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,13 +10,17 @@ import numpy as np
 from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import ComputeCov
 from nt_ndk._src.base.typing import PyTree
-from nt_ndk._src.dynamics.resolvent import Resolvent
 from nt_ndk._src.kernels import compressed as compressed_kernel
 from nt_ndk._src.kernels.compressed import CompressedKernel
 from nt_ndk._src.predictors.fluctuations import Fluctuations
+from nt_ndk._src.predictors.fluctuations import IN_TIME
 from nt_ndk._src.predictors.fluctuations import standard_deviations
 from nt_ndk._src.predictors.problem import Lesson
 from nt_ndk._src.predictors.problem import Problem
+from nt_ndk._src.predictors.spans import earlier_terms
+from nt_ndk._src.predictors.spans import Learned
+from nt_ndk._src.predictors.spans import Span
+from nt_ndk._src.predictors.spans import Terms
 
 
 class Drift:
@@ -40,12 +44,22 @@ class Drift:
       targets.
   """
 
-  def __init__(self, problem: Problem, lesson: Lesson, freeze: float,
-               hidden_learning: bool) -> None:
-    self._problem = problem
-    self._freeze, self._hidden_learning = freeze, hidden_learning
+  def __init__(self, problem: Problem, lessons: Sequence[Lesson],
+               extents: Sequence[float], hidden_learning: bool) -> None:
+    """Takes what is learned.
+
+    Args:
+      problem: data and kernels.
+      lessons: of all stages until the readout stops; the last one goes on.
+      extents: how long each lasts, the last one until the readout stops.
+      hidden_learning: whether hidden weights keep learning.
+    """
+    self._problem, self._hidden_learning = problem, hidden_learning
+    self._before = Fluctuations(problem, lessons, extents, flow=True)
+    last = self._before.stages[-1]
+    self._freeze = freeze = last.start + (last.extent if lessons[-1].temperature
+                                          else 0.)
     self._evaluator = problem.evaluator.with_keywords(readout_freeze=freeze)
-    self._before = Fluctuations(problem, [lesson])
     # Weights that froze at a time do not respond at any later one.
     eps = float(jnp.finfo(problem.dtype).eps)
     self._start = freeze * (1 + 8 * eps) + 1e-30
@@ -53,7 +67,7 @@ class Drift:
     for base in (problem.ndk, problem.nngp):
       kernels.append(CompressedKernel(self._evaluator, base.get, problem.rtol,
                                       eps, self._start, base.scales))
-    self._after = Fluctuations(problem, [lesson], ndk=kernels[0],
+    self._after = Fluctuations(problem, lessons[-1:], ndk=kernels[0],
                                nngp=kernels[1])
     self.error = self.kernel_error = 0.
 
@@ -83,77 +97,90 @@ class Drift:
     priors = variances if compute_cov == 'diag' else [
         np.asarray(to_host(self._evaluator.test_test(
             x, 'nngp', t, t, **kwargs)), float) for t in times]
-    rows = None
-    if self._freeze > 0:
+    stages: list[Any] = []
+    if before.stages[-1].extent > 0:
       before.include(x_test, kwargs)
       self.kernel_error = problem.kernel_error()
       now = problem.evaluator.variances(x, np.array([self._freeze]), **kwargs)
-      rows, _, self.error = before.solved(
-          self._freeze, before.factors(x_test, kwargs),
-          standard_deviations(now[0]))
-    out = [self._at(t, d, rows, x_test, prior, scale, kwargs)
+      stages, self.error = before.grids(before.factors(x_test, kwargs),
+                                        standard_deviations(now[0]))
+    out = [self._at(t, d, stages, x_test, prior, scale, kwargs)
            for t, d, prior, scale in zip(times, lag, priors,
                                          standard_deviations(variances))]
     means, covariances = zip(*out)
     return np.stack(means), np.stack(covariances)
 
-  def _past_kernels(self, time: float, rows: Resolvent, x: PyTree,
+  def _past_kernels(self, time: float, earlier: np.ndarray, x: PyTree,
                     kwargs: dict[str, Any]) -> list[np.ndarray]:
-    """Kernels of predictions at `time` and training outputs at `rows.times`."""
+    """Kernels of predictions at `time` and earlier training outputs."""
     out = []
     for get in ('ndk', 'nngp'):
       values = np.asarray(to_host(self._evaluator.test_train(
-          x, get, np.stack([np.full_like(rows.times, time), rows.times], 1),
+          x, get, np.stack([np.full_like(earlier, time), earlier], 1),
           **kwargs)), float)
-      values = values.reshape((len(values), len(rows.times), -1))
-      out.append(rows.basis.rotate(np.ascontiguousarray(values.T)))
+      values = values.reshape((len(values), len(earlier), -1))
+      out.append(np.ascontiguousarray(values.T))
     return out
 
-  def _at(self, time, lag, rows, x_test, prior, scale, kwargs):
+  def _at(self, time, lag, stages, x_test, prior, scale, kwargs):
     """Mean and covariance at one time."""
-    problem = self._problem
+    problem, before = self._problem, self._before
     x = problem.x_train if x_test is None else x_test
     mean = np.zeros((len(scale), problem.y.shape[1]))
-    kappa = cross = None
-    if rows is not None:
-      kappa, cross = self._past_kernels(time, rows, x, kwargs)
+    late = None
     if self._hidden_learning and lag > 0:
-      after = self._after
-      factors = after.factors(x_test, kwargs)
-      late, (late_kappa, late_cross), change = after.solved(lag, factors, scale)
-      solved = late.rows(late_kappa, scale)
-      mean += late.mean(solved, problem.y)
-      self.error = max(self.error, .1 * solved.tail + change)
-      prior = late.covariance(solved, prior, late_cross)
-      if rows is not None:
-        response, mixed = self._across(late, solved.moments, rows)
-        kappa, cross = kappa - response, cross - mixed
-    if rows is not None:
-      more, prior, error, _ = rows.predictions(kappa, cross, prior, scale,
-                                            problem.y)
+      after, span = self._after, cast(Span, self._after.stages[0])
+      resolvent, (late_kappa, late_cross), change = after.solved(
+          lag, after.factors(x_test, kwargs), scale)
+      rows = resolvent.rows(late_kappa, scale)
+      mean += resolvent.mean(rows, span.weighted(span.lesson.y))
+      self.error = max(self.error, .1 * rows.tail + change)
+      prior = resolvent.covariance(rows, prior, late_cross)
+      late = after.owed(span, resolvent, rows.moments)
+    learned: list[Learned] = []
+    for p, (stage, on) in enumerate(stages):
+      times = stage.start + (np.zeros(1) if on is None else on.times)
+      values = self._past_kernels(time, times, x, kwargs)
+      if late is not None:
+        values = [a - b for a, b in zip(values, self._across(late, times))]
+      if learned:
+        for i, (kernel, matrix) in enumerate(zip((before.ndk, before.nngp),
+                                                 before.matrices())):
+          terms = earlier_terms(kernel, matrix, [], learned,
+                                stages[p - 1][0].start, len(scale),
+                                IN_TIME * problem.rtol)
+          values[i] = values[i] + terms.function(times) @ terms.factors
+      if on is None:
+        more, prior, owed = before.flowed(
+            stage, stage.complete(),
+            [Terms(lambda tau: np.ones((len(tau), 1)), a) for a in values],
+            prior)
+      else:
+        more, prior, error, moments = on.predictions(
+            *(on.basis.rotate(stage.weighted(a)) for a in values), prior, scale,
+            stage.weighted(stage.lesson.y), keep=len(stages) > 1)
+        self.error = max(self.error, error)
+        owed = before.owed(stage, on, moments)
       mean += more
-      self.error = max(self.error, error)
+      learned.append(owed)
     return mean, prior
 
-  def _across(self, late: Resolvent, moments: np.ndarray,
-              rows: Resolvent) -> list[np.ndarray]:
-    """Integrals of late rows and kernels with training outputs before."""
-    i, j = np.meshgrid(np.arange(len(late.times)), np.arange(len(rows.times)),
+  def _across(self, late: Learned, times: np.ndarray) -> list[np.ndarray]:
+    """What late rows make of kernels with training outputs before."""
+    i, j = np.meshgrid(np.arange(len(late.times)), np.arange(len(times)),
                        indexing='ij')
-    tau = np.stack([self._start + late.times[i], rows.times[j]], -1)
-    n, _, m = moments.shape
-    moments = (late.basis.evecs @ moments.reshape((n, -1))).reshape(
-        moments.shape)
+    tau = np.stack([self._start + late.times[i], times[j]], -1)
+    n, _, m = late.moments.shape
     out = []
     for get in ('ndk', 'nngp'):
       phi, matrices = compressed_kernel.compress_at(
           self._evaluator, get, tau.reshape((-1, 2)), .1 * self._problem.rtol)
       phi = phi.reshape(i.shape + (-1,))
-      total = np.zeros((n, len(rows.times) * m))
+      total = np.zeros((n, len(times) * m))
       for r, matrix in enumerate(matrices):
-        vectors = np.einsum('cd,ncm->ndm', phi[..., r], moments)
+        vectors = np.einsum('cd,ncm->ndm', phi[..., r], late.moments)
         total += np.asarray(to_host(matrix), float).T @ vectors.reshape((n, -1))
-      out.append(rows.basis.rotate(total.reshape((n, -1, m))))
+      out.append(total.reshape((n, -1, m)))
     return out
 
 

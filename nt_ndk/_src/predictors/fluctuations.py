@@ -222,7 +222,7 @@ class Fluctuations:
         np.asarray(to_host(problem.evaluator.test_test(
             x, 'nngp', t, t, **kwargs)), float) for t in tau]
     self.error = 0.
-    matrices = self._matrices()
+    matrices = self.matrices()
 
     def at(i: int, end: Optional[EndTime], predictions: Predictions,
            flowing: Optional[tuple[np.ndarray, np.ndarray]],
@@ -235,8 +235,8 @@ class Fluctuations:
                for function, f in zip(self.functions(tau[i]), factors)]
       if end is None:
         hand_on(receive())
-        mean, covariance, learned = self._flowed(
-            stage, *flowing, terms, prior)
+        mean, covariance, learned = self.flowed(
+            stage, flowing, terms, prior)
         error = 0.
       else:
         probes = self._probes(end, predictions)
@@ -251,10 +251,10 @@ class Fluctuations:
         terms = self._earlier(matrices, terms, learned,
                               self.stages[p + 1].start)
         if isinstance(stage, Flow):
-          more, covariance, learned = self._flowed(
-              stage, *self._complete(p), terms, covariance)
+          more, covariance, learned = self.flowed(
+              stage, self.complete(p), terms, covariance)
         else:
-          end = self._complete(p)
+          end = self.complete(p)
           predictions = self._rotated(stage, end, terms, scale)
           probes = self._probes(end, predictions)
           more, covariance, left, learned = self._learned(
@@ -269,7 +269,7 @@ class Fluctuations:
       for i in learned:
         stage = self.stages[numbers[i]]
         for p in range(numbers[i]):
-          self._complete(p)
+          self.complete(p)
         scale = standard_deviations(variances[i])
         if isinstance(stage, Flow):
           yield functools.partial(at, i, None, Predictions((), [], scale), (
@@ -285,7 +285,7 @@ class Fluctuations:
             [stage.since(f) for f in self.functions(tau[i])], rotated, scale),
                                 None)
 
-    learned = np.flatnonzero(((numbers > 0) | (since > 0)) &
+    learned: Any = np.flatnonzero(((numbers > 0) | (since > 0)) &
                              np.any(variances > 0, 1))
     # No JAX in threads, which do not know its settings.
     threads = _AT_ONCE if arrays.on_host(problem.factors(self.ndk)) else 1
@@ -308,14 +308,14 @@ class Fluctuations:
     return [functools.partial(kernel.family.phi, tau)
             for kernel in (self.ndk, self.nngp)]
 
-  def _matrices(self) -> list[np.ndarray]:
+  def matrices(self) -> list[np.ndarray]:
     """Of both kernels, if there is more than one stage."""
     if len(self.stages) == 1:
       return []
     return [np.asarray(to_host(self._problem.factors(kernel)), float)
             for kernel in (self.ndk, self.nngp)]
 
-  def _complete(self, number: int) -> Any:
+  def complete(self, number: int) -> Any:
     """What resolvents share that end when a stage does."""
     fits = self.ndk.fits, self.nngp.fits
     known = self._completed.get(number)
@@ -344,19 +344,19 @@ class Fluctuations:
     mean, covariance, error, moments = rows.predictions(
         kappa, cross, prior, predictions.scale, y, keep)
     return (mean, covariance, error + 2 * probes.error,
-            self._owed(span, rows, moments))
+            self.owed(span, rows, moments))
 
-  def _owed(self, span: Span, rows: Resolvent, moments: np.ndarray,
+  def owed(self, span: Span, rows: Resolvent, moments: np.ndarray,
             some: slice = slice(None)) -> Learned:
     """Moments `[n, C, m]` of modes as those of training outputs."""
     vectors = rows.basis.evecs @ moments.reshape((len(moments), -1))
     return Learned(span.start + rows.times,
                    span.weighted(vectors.reshape(moments.shape)), some)
 
-  def _flowed(self, flow: Any, gain: np.ndarray, without: np.ndarray,
-              terms: Sequence[Terms], prior: np.ndarray
-              ) -> tuple[np.ndarray, np.ndarray, Learned]:
-    """The same for gradient flow, and a covariance of training outputs."""
+  def flowed(self, flow: Any, how: Any, terms: Sequence[Terms],
+             prior: np.ndarray) -> tuple[np.ndarray, np.ndarray, Learned]:
+    """The same for gradient flow, with its gain and a covariance."""
+    gain, without = how
     kappa, cross = (t.at(flow.start) for t in terms)
     weights = gain @ kappa
     product = without @ weights
@@ -421,3 +421,39 @@ class Fluctuations:
     probes = self._probes(end, predictions)
     rows = probes.choose(Grid()).on
     return rows, predictions.kernels(rows.times), probes.error
+
+  def grids(self, factors: list[np.ndarray], scale: np.ndarray
+            ) -> tuple[list[tuple[Any, Optional[Resolvent]]], float]:
+    """Grids that are fine enough for predictions at the end of all stages.
+
+    Args:
+      factors: from `factors`.
+      scale: `[m]`, standard deviations without data.
+
+    Returns:
+      Of each stage, the last one first, it and a resolvent if it has noise; and
+      an estimated error of variances, relative to those without data.
+    """
+    last, matrices = self.stages[-1], self.matrices()
+    tau = last.start + (last.extent if isinstance(last, Span) else 0.)
+    terms = [Terms(function, f)
+             for function, f in zip(self.functions(tau), factors)]
+    out: list[tuple[Any, Optional[Resolvent]]] = []
+    error = 0.
+    for p in range(len(self.stages) - 1, -1, -1):
+      stage = self.stages[p]
+      if isinstance(stage, Flow):
+        _, _, learned = self.flowed(stage, self.complete(p), terms, scale**2)
+        out.append((stage, None))
+      else:
+        end = self.complete(p)
+        probes = self._probes(end, self._rotated(stage, end, terms, scale))
+        on = probes.choose(Grid()).on
+        error = max(error, probes.error)
+        out.append((stage, on))
+        if p:
+          kappa, _ = self._rotated(stage, end, terms, scale).kernels(on.times)
+          learned = self.owed(stage, on, on.rows(kappa, scale).moments)
+      if p:
+        terms = self._earlier(matrices, terms, learned, stage.start)
+    return out, error

@@ -20,6 +20,9 @@ from nt_ndk._src.base.typing import Get
 from nt_ndk._src.base.typing import KernelFn
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.base.typing import Times
+from nt_ndk._src.kernels import functions
+from nt_ndk._src.kernels.family import TimeScales
+from nt_ndk._src.layers.decay import decaying
 from nt_ndk._src.predictors import answers
 from nt_ndk._src.predictors import gradient_flow
 from nt_ndk._src.predictors.documentation import documented
@@ -29,6 +32,11 @@ from nt_ndk._src.predictors.problem import Problem
 from nt_ndk._src.predictors.stopping import LearningPredictFn
 from nt_ndk._src.predictors.stopping import Phases
 from nt_ndk._src.predictors.trajectory import Trajectory
+
+# Smallest tolerance of weights that decay, whose kernels vary by many orders of
+# magnitude, and time scales of these.
+_DECAY_RTOL = 1e-4
+_LAG, _EQUAL = .05, .025
 
 
 @in_full_precision
@@ -45,6 +53,7 @@ def markov_proximal_mse_ensemble(
     batch_size: int = 0,
     store_dir: Optional[str] = None,
     schedule: Optional[Sequence[Phase]] = None,
+    weight_decay: Optional[float] = None,
     **kernel_fn_train_train_kwargs: Any) -> LearningPredictFn:
   r"""Predicts an infinite ensemble under Markov proximal (Langevin) learning.
 
@@ -124,6 +133,12 @@ def markov_proximal_mse_ensemble(
       is a single one. The loss is :math:`\frac12 \sum a_\mu (f(x_\mu) -
       y_\mu)^2`, with weights :math:`a_\mu`.
 
+    weight_decay:
+      :math:`\kappa`, decay of all weights that learn, at temperature 0: adds
+      :math:`\frac\kappa2 \sum_i \theta_i^2` to the loss. There is no posterior
+      then, as outputs decay with the weights. At a positive temperature it is
+      `temperature / W_prior_std**2` of each layer. `rtol` is at least 1e-4.
+
     **kernel_fn_train_train_kwargs:
       {kernel_fn_train_train_kwargs}
 
@@ -161,9 +176,8 @@ def markov_proximal_mse_ensemble(
     >>> # Mean again, and (50, 5) variance over the ensemble of networks.
     >>> mean, variance = predict_fn(t=t, x_test=x_test, get='ndk',
     >>>                             compute_cov='diag')
-    >>> # (100, 50, 5, 1) outputs of 100 networks.
-    >>> draws = predict_fn.sample(random.PRNGKey(2), 100, t, x_test)
-    >>> # Annealing: the temperature is lowered at time 1000.
+    >>> # (100, 5, 5, 1) outputs of 100 networks.
+    >>> draws = predict_fn.sample(random.PRNGKey(2), 100, t[::10], x_test)
     >>> annealed_fn = predict_fn.with_schedule((
     >>>     predict.Phase(1e3), predict.Phase(jnp.inf, temperature=1e-3)))
     >>> mean = annealed_fn(t=t, x_test=x_test, get='ndk')
@@ -171,14 +185,38 @@ def markov_proximal_mse_ensemble(
   arguments.check_number('temperature', temperature, 0., strict=False)
   arguments.check_number('learning_rate', learning_rate, 0., strict=True)
 
+  if weight_decay is not None:
+    arguments.check_number('weight_decay', weight_decay, 0., strict=True)
+    if temperature:
+      raise ValueError(
+          f'`weight_decay` needs temperature 0, got {temperature}. At a '
+          'positive one it is `temperature / W_prior_std**2` of each layer: '
+          'choose `W_prior_std`.')
+    kernel_fn, bound = functions.unwrapped(kernel_fn)
+    kernel_fn = decaying(kernel_fn)
+    kernel_fn_train_train_kwargs = {**bound, **kernel_fn_train_train_kwargs}
+    if not jax.config.read('jax_enable_x64'):
+      raise ValueError('`weight_decay` needs float64, as kernels decay to zero:'
+                       ' `jax.config.update("jax_enable_x64", True)`.')
+    # What a temperature is at a `W_prior_std` of 1.
+    temperature, rtol = weight_decay, max(rtol, _DECAY_RTOL)
+
   def protocol(problem: Problem, schedule: Optional[Sequence[Phase]]
                ) -> Protocol:
-    return Protocol(schedule, problem.y_train, temperature, learning_rate,
-                    1 / problem.y_train.size)
+    out = Protocol(schedule, problem.y_train, temperature, learning_rate,
+                   1 / problem.y_train.size)
+    if weight_decay is not None and any(
+        stage.temperature != temperature for stage in out.stages):
+      raise ValueError('With `weight_decay` no phase may have a temperature: '
+                       'leave it out.')
+    return out
 
   problem = Problem(kernel_fn, x_train, y_train, temperature, trace_axes, rtol,
                     progress, batch_size, store_dir,
-                    kernel_fn_train_train_kwargs)
+                    kernel_fn_train_train_kwargs,
+                    # In units of the time in which weights decay.
+                    None if weight_decay is None else TimeScales(
+                        _LAG, _EQUAL, -.5 * np.log(rtol)))
   # Kernels have to be accurate for the smallest noise.
   problem.temperature = min(
       (stage.temperature / np.max(stage.weight)
@@ -197,7 +235,8 @@ def markov_proximal_mse_ensemble(
     Returns:
       Another predictor.
     """
-    out = _predictor(problem, protocol(problem, schedule), gradient_flow_fn)
+    out = _predictor(problem, protocol(problem, schedule), gradient_flow_fn,
+                     noise=weight_decay is None)
     out.with_schedule = with_schedule
     return out
 
@@ -205,10 +244,11 @@ def markov_proximal_mse_ensemble(
 
 
 def _predictor(problem: Problem, protocol: Protocol,
-               gradient_flow_fn: Callable[..., Any]) -> LearningPredictFn:
-  """A predictor of one protocol."""
+               gradient_flow_fn: Callable[..., Any],
+               noise: bool) -> LearningPredictFn:
+  """A predictor of one protocol, with noise or else weights that decay."""
   stages = protocol.stages
-  trajectory = Trajectory(problem, protocol)
+  trajectory = Trajectory(problem, protocol, noise)
   fluctuations = Fluctuations(
       problem, [problem.lesson(stage) for stage in stages],
       [protocol.since(p, stage.stop) for p, stage in enumerate(stages)],
@@ -230,8 +270,6 @@ def _predictor(problem: Problem, protocol: Protocol,
       covariance = compute_cov and problem.timed(
           'covariance', lambda: covariances(t.ravel(), x_test, compute_cov,
                                             **kwargs))
-      if not t_shape:
-        mean, covariance = mean[0], compute_cov and covariance[0]
     return answers.restore(problem, mean, covariance, t_shape, compute_cov)
 
   def covariances(t: np.ndarray, x_test: PyTree, compute_cov: ComputeCov,
@@ -240,6 +278,9 @@ def _predictor(problem: Problem, protocol: Protocol,
     fluctuations.include(x_test, kwargs)
     numbers, since = protocol.locate(t)
     late = fluctuations.late(numbers, since)
+    if not noise:
+      # Nothing changes any more.
+      late, since = np.zeros_like(late), np.where(late, fluctuations.end, since)
     out = np.empty((len(t),) + (problem.rows(x_test),) * (
         1 if compute_cov == 'diag' else 2))
     for number in np.unique(numbers[late]):
@@ -299,6 +340,12 @@ def _predictor(problem: Problem, protocol: Protocol,
     arguments.check_compute_cov(compute_cov)
     x_test, kwargs = problem.question(x_test, kernel_fn_test_test_kwargs, t)
     out = {}
+    if 'ndk' in names and not noise and (t is None or not np.all(
+        np.isfinite(t))):
+      raise ValueError(
+          'There is no equilibrium of weights that decay without noise but 0, '
+          'nor a posterior: pass finite times, `weight_decay * t * '
+          'learning_rate / y_train.size` of about 1 or less.')
     for name in names:
       if name == 'ndk' and not plain:
         out[name] = learning(t, x_test, compute_cov, **kwargs)
@@ -428,5 +475,5 @@ def _predictor(problem: Problem, protocol: Protocol,
   out.stats = problem.stats
   out.two_time_covariance = two_time_covariance
   out.sample = sample
-  out.phases = phases if stages[-1].temperature > 0 else None
+  out.phases = phases if noise and stages[-1].temperature > 0 else None
   return out

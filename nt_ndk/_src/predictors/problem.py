@@ -28,6 +28,7 @@ from nt_ndk._src.kernels import functions
 from nt_ndk._src.kernels.compressed import CompressedKernel
 from nt_ndk._src.kernels.evaluation import KernelEvaluator
 from nt_ndk._src.kernels.evaluation import length
+from nt_ndk._src.kernels.family import TimeScales
 from nt_ndk._src.kernels.programs import to_matrix
 from nt_ndk._src.kernels.sample import Weights
 from nt_ndk._src.layers import two_time
@@ -85,7 +86,8 @@ class Problem:
   def __init__(self, kernel_fn: KernelFn, x_train: PyTree, y_train: jax.Array,
                temperature: float, trace_axes: Axes, rtol: float,
                progress: bool, batch_size: int, store_dir: Optional[str],
-               kwargs: dict[str, Any]) -> None:
+               kwargs: dict[str, Any],
+               scales: Optional[TimeScales] = None) -> None:
     arguments.check_number('temperature', temperature, 0., strict=False)
     arguments.check_number('rtol', rtol, 0., strict=True)
     kernel_fn, bound = functions.unwrapped(kernel_fn)
@@ -130,8 +132,9 @@ class Problem:
 
     self.late = float(np.sqrt(jnp.finfo(self.dtype).max))
     self.ndk = CompressedKernel(self.evaluator, 'ndk', self.rtol, eps,
-                                weights=self._some_weights)
-    self.nngp = CompressedKernel(self.evaluator, 'nngp', self.rtol, eps)
+                                scales=scales, weights=self._some_weights)
+    self.nngp = CompressedKernel(self.evaluator, 'nngp', self.rtol, eps,
+                                 scales=scales)
     self.stats: dict[str, Any] = dict(
         kernel_evaluations=0, rank=0, fits=0, panels=0, planned_bytes=0,
         estimated_error=0.,

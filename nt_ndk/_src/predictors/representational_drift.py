@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hidden weights that drift under a frozen readout."""
 
-from typing import Any, cast, Optional
+from typing import Any, cast, Optional, Sequence
 
 import jax
 import numpy as np
 
 from nt_ndk._src.base import arguments
 from nt_ndk._src.base.devices import in_full_precision
+from nt_ndk._src.base.protocol import Phase
 from nt_ndk._src.base.protocol import Protocol
 from nt_ndk._src.base.typing import Axes
 from nt_ndk._src.base.typing import ComputeCov
@@ -39,6 +40,7 @@ def representational_drift_mse_ensemble(
     progress: bool = False,
     batch_size: int = 0,
     store_dir: Optional[str] = None,
+    schedule: Optional[Sequence[Phase]] = None,
     **kernel_fn_train_train_kwargs: Any) -> PredictFn:
   r"""Predicts what a frozen readout makes of hidden weights that drift.
 
@@ -103,6 +105,10 @@ def representational_drift_mse_ensemble(
     store_dir:
       {store_dir}
 
+    schedule:
+      phases of learning, see :func:`markov_proximal_mse_ensemble`. After
+      `t_freeze` the temperature goes on as it says.
+
     **kernel_fn_train_train_kwargs:
       {kernel_fn_train_train_kwargs}
 
@@ -140,18 +146,30 @@ def representational_drift_mse_ensemble(
                     progress, batch_size, store_dir,
                     kernel_fn_train_train_kwargs)
   check_readout(problem)
-  rate = temperature * learning_rate / problem.y_train.size
+  protocol = Protocol(schedule, problem.y_train, temperature, learning_rate,
+                      1 / problem.y_train.size)
+  last, since = protocol.locate(np.array(
+      [np.inf if t_freeze is None else t_freeze]))
+  number, freeze = int(last[0]), float(since[0])
+  stage = protocol.stages[number]
+  lessons = [problem.lesson(s) for s in protocol.stages[:number + 1]]
   slow = max(problem.ndk.scales.slow, problem.nngp.scales.slow)
-  freeze = np.inf if t_freeze is None else rate * t_freeze
-  settled = freeze >= slow
+  settled = stage.temperature > 0 and freeze >= slow
+  if not stage.temperature and np.isinf(freeze) or hidden_learning and (
+      number < len(protocol.stages) - 1 or not stage.temperature):
+    raise ValueError(
+        'The readout must be frozen at a finite time if there is no noise, and '
+        'with `hidden_learning` in the last phase, which needs a temperature; '
+        f'`t_freeze` {t_freeze} is in phase {number + 1} of '
+        f'{len(protocol.stages)}, of temperature {stage.temperature}.')
+  extents = [protocol.since(p, s.stop)
+             for p, s in enumerate(protocol.stages[:number])] + [freeze]
   if settled:
     # A time at which equilibrium has been reached to rounding.
     freeze = 4 * slow
   frozen = problem.evaluator.with_keywords(readout_freeze=freeze)
-  lesson = problem.lesson(Protocol(None, problem.y_train, temperature,
-                                   learning_rate).stages[0])
-  drift, posterior = Drift(problem, lesson, freeze, hidden_learning), Posterior(
-      problem, lesson)
+  drift = Drift(problem, lessons, extents, hidden_learning)
+  posterior = Posterior(problem, lessons[-1])
 
   @in_full_precision
   @documented
@@ -188,7 +206,9 @@ def representational_drift_mse_ensemble(
     x_test, kwargs = problem.question(x_test, kernel_fn_test_test_kwargs, t)
     cov = compute_cov or 'diag'
     shape = () if t is None else t.shape
-    lag = np.full(1, np.inf) if t is None else rate * t.ravel()
+    lag = protocol.diffusion_lag(
+        stage.start if t_freeze is None else t_freeze,
+        np.full(1, np.inf) if t is None else t.ravel())
     lag = np.minimum(lag, 4 * slow)  # Nothing changes after that.
     mean, covariance = answers.allocate(problem, len(lag), x_test, cov)
     if not len(lag):

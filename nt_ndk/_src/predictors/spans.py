@@ -2,13 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stretches of diffusion time in which the same is learned."""
 
-from typing import Callable, NamedTuple, Optional, Sequence
+from typing import Any, Callable, NamedTuple, Optional, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-from nt_ndk._src.base.arrays import Matrices
 from nt_ndk._src.dynamics import resolvent
 from nt_ndk._src.dynamics.resolvent import EndTime
 from nt_ndk._src.dynamics.resolvent import LowRankKernel
@@ -48,7 +47,7 @@ class Span:
 
   def _low_rank(self, kernel: CompressedKernel) -> LowRankKernel:
     """In time since the beginning, times roots of the weights of samples."""
-    factors: Matrices = self._problem.factors(kernel)
+    factors: Any = self._problem.factors(kernel)
     if self._root is not None:
       n, root = len(factors), jnp.asarray(self._root, factors.dtype)
       factors = (factors.reshape((n, -1, n)) * root[:, None, None] *

@@ -34,8 +34,16 @@ class Trajectory:
   takes to equilibrium: nothing changes after that.
   """
 
-  def __init__(self, problem: Problem, protocol: Protocol) -> None:
-    self._problem, self._protocol = problem, protocol
+  def __init__(self, problem: Problem, protocol: Protocol,
+               noise: bool = True) -> None:
+    """Takes a protocol.
+
+    Args:
+      problem: data and kernels.
+      protocol: stages of learning.
+      noise: whether there is any, and a posterior to end at.
+    """
+    self._problem, self._protocol, self._noise = problem, protocol, noise
     self._lessons = [problem.lesson(stage) for stage in protocol.stages]
     self._posteriors = [Posterior(problem, lesson) for lesson in self._lessons]
     # Solutions of the first stages, in kernels of a fit.
@@ -45,8 +53,8 @@ class Trajectory:
   @functools.cached_property
   def _scale(self) -> float:
     """What errors are relative to."""
-    return max(self._problem.y_scale, *(
-        float(np.sqrt(np.mean(np.square(lesson.y))))
+    return max(1e-300, *(
+        float(np.sqrt(np.mean(np.square(lesson.y[lesson.weights > 0]))))
         for lesson in self._lessons))
 
   def equilibrium(self, x_test: PyTree, compute_cov: Any = False,
@@ -79,7 +87,7 @@ class Trajectory:
     else:
       # What is later than the trajectory, which ends where it has settled.
       times, end = part.ends[0] + since, part.ends[-1]
-      inside = times <= end + 1e-6 * (end - part.ends[0])
+      inside = (times <= end + 1e-6 * (end - part.ends[0])) | (not self._noise)
       times = tau = np.minimum(times, end)[inside]
     out = np.empty((len(since),) + (
         lesson.y.shape if factors is None else
@@ -95,7 +103,7 @@ class Trajectory:
     return out
 
   def _past(self, number: int, tau: np.ndarray,
-            factors: Any = None) -> Union[np.ndarray, float]:
+            factors: Any = None) -> Any:
     """What is left of earlier stages, `[T, m, k]`, at diffusion times."""
     return sum(part.beyond(tau, factors) for part in self._parts[:number])
 
@@ -138,7 +146,7 @@ class Trajectory:
       return (lesson.y - posterior.predictions(None)[0],
               kernel if weight is None else kernel * (weight / largest))
 
-    last = number == len(self._lessons) - 1
+    last = self._noise and number == len(self._lessons) - 1
     self._parts.append(VolterraSolver(
         family, factors, lesson.y, largest / lesson.temperature, problem.rtol,
         limit=limit if last else None, limit_from=start + .2 * slow,
@@ -153,8 +161,9 @@ class Trajectory:
     problem = self._problem
     if problem.store is None:
       return None
-    key = (problem.evaluator.identity('ndk'), problem.ndk.family, problem.y,
-           self._lessons[0].temperature, problem.rtol)
+    key: tuple[Any, ...] = (
+        problem.evaluator.identity('ndk'), problem.ndk.family,
+        self._lessons[0].y, self._lessons[0].temperature, problem.rtol)
     if len(self._lessons) > 1 or self._lessons[0].weight is not None:
       # All that came before, and what ends when.
       key += (number, [(lesson.temperature, lesson.y, lesson.weights,
@@ -256,7 +265,7 @@ class Trajectory:
     if solver.settled:
       return solver.limit_error
     end = solver.ends[-1:]
-    if solver.ends[0] + since <= end[0]:
+    if not self._noise or solver.ends[0] + since <= end[0]:
       return 0.
     # At the end of time.
     limit = self._lessons[number].y - self.equilibrium(None, stage=number)[0]
