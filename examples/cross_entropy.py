@@ -140,7 +140,8 @@ def main(argv):
         "Mean output of the label, above others'")):
       ax.set(xscale='log', xlabel='training time $t$', title=title)
       ax.axvline(.1 / T, color='#999999', lw=1, ls=(0, (2, 3)))
-    axes[0].legend()
+    axes[0].set_ylim(0., 1.3)
+    axes[0].legend(loc='upper left')
     axes[2].legend()
     figure.suptitle(
         f'{len(x)} digits of ten classes, one hidden ReLU layer, T = {T:g}; '

@@ -246,8 +246,13 @@ class ClaimsTest(parameterized.TestCase):
     # From chance to what most networks know, the ensemble more.
     self.assertLess(table['accuracy'][0], .35)
     for name in ('accuracy', 'accuracy_squared'):
-      self.assertGreater(table[name][-1], .75)
-    self.assertGreater(table['accuracy'][-1], table['accuracy_single'][-1])
+      self.assertGreater(table[name][-1], .65)
+    self.assertGreater(table['accuracy'][-1],
+                       table['accuracy_single'][-1] - .02)
+    # Together networks know before each of them does.
+    early = table['accuracy_single'] < .5
+    self.assertGreater(np.max((table['accuracy'] -
+                               table['accuracy_single'])[early]), .2)
     # Single networks begin with confidence for which there is no reason.
     self.assertGreater(table['calibration_single'][0],
                        table['calibration'][0])
