@@ -59,8 +59,9 @@ def _z(deviation: np.ndarray, error: np.ndarray) -> np.ndarray:
 def _prediction(prediction: Prediction, shape: tuple[int, ...]) -> tuple[
     np.ndarray, Optional[np.ndarray]]:
   """Mean and variance of a predictor, the second one of each output."""
-  sampled = hasattr(prediction, 'mean_error')
-  mean, variance = ((prediction.mean, prediction.variance) if sampled else
+  draws: Any = prediction
+  sampled = hasattr(draws, 'mean_error')
+  mean, variance = ((draws.mean, draws.variance) if sampled else
                     prediction if isinstance(prediction, tuple) else
                     (prediction, None))
   if np.shape(mean) != shape:
