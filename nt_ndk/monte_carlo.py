@@ -7,5 +7,5 @@
 check of those that have one.
 """
 
-from nt_ndk._src.finite.moments import Estimate
+from nt_ndk._src.base.moments import Estimate
 from nt_ndk._src.finite.monte_carlo import two_time_kernel_fn

@@ -19,6 +19,8 @@ networks that learn with weight decay and noise:
 
 5) :func:`log_marginal_likelihood`: the evidence for a network and a
    temperature, and its derivatives.
+
+6) :func:`markov_proximal_ensemble`: draws of networks that learn with any loss.
 """
 
 from neural_tangents.predict import Gaussian
@@ -30,6 +32,8 @@ from neural_tangents.predict import max_learning_rate
 from neural_tangents.predict import ODEState
 
 from nt_ndk._src.base.protocol import Phase
+from nt_ndk._src.predictors.any_loss import Draws
+from nt_ndk._src.predictors.any_loss import markov_proximal_ensemble
 from nt_ndk._src.predictors.diffusive_limit import diffusive_limit_mse_ensemble
 from nt_ndk._src.predictors.evidence import log_marginal_likelihood
 from nt_ndk._src.predictors.markov_proximal import markov_proximal_mse_ensemble
@@ -42,9 +46,10 @@ from nt_ndk._src.predictors.stopping import Phases
 
 # What is new here, then what is Neural Tangents': in this order in the docs.
 __all__ = [
-    'markov_proximal_mse_ensemble', 'diffusive_limit_mse_ensemble',
+    'markov_proximal_mse_ensemble', 'Phase', 'diffusive_limit_mse_ensemble',
     'representational_drift_mse_ensemble', 'optimal_stopping',
-    'OptimalStopping', 'Phases', 'Phase', 'log_marginal_likelihood',
+    'OptimalStopping', 'Phases', 'log_marginal_likelihood',
+    'markov_proximal_ensemble', 'Draws',
     'Gaussian', 'gp_inference', 'gradient_descent', 'gradient_descent_mse',
     'gradient_descent_mse_ensemble', 'max_learning_rate', 'ODEState',
 ]

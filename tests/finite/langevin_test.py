@@ -28,7 +28,7 @@ from nt_ndk import nnx as nt_nnx
 from nt_ndk import predict
 from nt_ndk import stax
 from nt_ndk._src.base import checkpoint as checkpoint_lib
-from nt_ndk._src.finite.moments import Moments
+from nt_ndk._src.base.moments import Moments
 
 jax.config.update('jax_enable_x64', True)
 matplotlib.use('Agg')

@@ -239,6 +239,25 @@ class ClaimsTest(parameterized.TestCase):
     self.assertGreater(table['gain_over_ntk'][1], table['gain_over_ntk'][0])
     self.assertGreater(table['gain_over_nngp'][0], 0.)
 
+  @pytest.mark.slow
+  def test_cross_entropy(self):
+    table = self.table('cross_entropy', '--n_train=40', '--n_test=100',
+                       '--n_draws=40', '--n_networks=0', '--n_times=8')
+    # From chance to what most networks know, the ensemble more.
+    self.assertLess(table['accuracy'][0], .35)
+    for name in ('accuracy', 'accuracy_squared'):
+      self.assertGreater(table[name][-1], .65)
+    self.assertGreater(table['accuracy'][-1],
+                       table['accuracy_single'][-1] - .02)
+    # Together networks know before each of them does.
+    early = table['accuracy_single'] < .5
+    self.assertGreater(np.max((table['accuracy'] -
+                               table['accuracy_single'])[early]), .2)
+    # Single networks begin with confidence for which there is no reason.
+    self.assertGreater(table['calibration_single'][0],
+                       table['calibration'][0])
+    self.assertGreater(table['margin'][-1], 1.)
+
   def test_continual_learning(self):
     table = self.table('continual_learning', '--n_train=8', '--n_test=40',
                        '--n_networks=0', '--n_times=8', '--rtol=1e-3')

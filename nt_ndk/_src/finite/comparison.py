@@ -9,8 +9,8 @@ import numpy as np
 
 from nt_ndk._src.finite.langevin import Ensemble
 
-# Mean, or mean and variance.
-Prediction = Union[ArrayLike, tuple[ArrayLike, ArrayLike]]
+# Mean, or mean and variance, or draws with both and their standard errors.
+Prediction = Union[ArrayLike, tuple[ArrayLike, ArrayLike], Any]
 
 
 class Comparison(NamedTuple):
@@ -59,7 +59,10 @@ def _z(deviation: np.ndarray, error: np.ndarray) -> np.ndarray:
 def _prediction(prediction: Prediction, shape: tuple[int, ...]) -> tuple[
     np.ndarray, Optional[np.ndarray]]:
   """Mean and variance of a predictor, the second one of each output."""
-  mean, variance = (prediction if isinstance(prediction, tuple) else
+  draws: Any = prediction
+  sampled = hasattr(draws, 'mean_error')
+  mean, variance = ((draws.mean, draws.variance) if sampled else
+                    prediction if isinstance(prediction, tuple) else
                     (prediction, None))
   if np.shape(mean) != shape:
     raise ValueError(f'The mean must have the shape of the ensemble, {shape}, '
@@ -67,6 +70,8 @@ def _prediction(prediction: Prediction, shape: tuple[int, ...]) -> tuple[
                      '`x_test`.')
   if variance is None:
     return np.asarray(mean), None
+  if sampled:
+    return np.asarray(mean), np.asarray(variance)
   if np.shape(variance) != shape[:-1]:
     raise ValueError(
         f'The variance must have shape {shape[:-1]}, got {np.shape(variance)}: '
@@ -81,7 +86,9 @@ def compare(ensemble: Ensemble, prediction: Prediction) -> Comparison:
     ensemble: of :func:`nt_ndk.langevin.markov_proximal_ensemble`.
     prediction: mean, or mean and variance (`compute_cov="diag"`), of
       :func:`nt_ndk.predict.markov_proximal_mse_ensemble` for the same network,
-      data, temperature, learning rate, times and test inputs.
+      data, temperature, learning rate, times and test inputs; or draws of
+      :func:`nt_ndk.predict.markov_proximal_ensemble`, whose standard errors
+      count, too.
 
   Returns:
     A `Comparison`.
@@ -105,13 +112,15 @@ def compare(ensemble: Ensemble, prediction: Prediction) -> Comparison:
     >>> comparison = langevin.compare(ensemble, prediction)
   """
   mean, variance = _prediction(prediction, ensemble.mean.shape)
+  error = lambda name: np.hypot(getattr(ensemble, name),
+                                getattr(prediction, name, 0.))
   deviation = ensemble.mean - mean
-  out = Comparison(deviation, _z(deviation, ensemble.mean_error), None, None)
+  out = Comparison(deviation, _z(deviation, error('mean_error')), None, None)
   if variance is None:
     return out
   deviation = ensemble.variance - variance
   return out._replace(variance_deviation=deviation,
-                      variance_z=_z(deviation, ensemble.variance_error))
+                      variance_z=_z(deviation, error('variance_error')))
 
 
 def width_scan(widths: Sequence[int], ensembles: Sequence[Ensemble],

@@ -6,7 +6,7 @@ import collections
 import functools
 import operator
 import typing
-from typing import Any, cast, NamedTuple, Optional, Sequence, Union
+from typing import Any, Callable, cast, NamedTuple, Optional, Sequence, Union
 
 import jax
 from jax import random
@@ -16,6 +16,8 @@ import numpy as np
 
 from nt_ndk._src.base import arguments
 from nt_ndk._src.base.checkpoint import Checkpoint
+from nt_ndk._src.base.moments import Estimate
+from nt_ndk._src.base.moments import Moments
 from nt_ndk._src.base.progress import Bar
 from nt_ndk._src.base.protocol import Phase
 from nt_ndk._src.base.protocol import Protocol
@@ -28,13 +30,14 @@ from nt_ndk._src.base.typing import Times
 from nt_ndk._src.finite import empirical
 from nt_ndk._src.finite import networks
 from nt_ndk._src.finite import proximal as proximal_lib
-from nt_ndk._src.finite.moments import Estimate
-from nt_ndk._src.finite.moments import Moments
 
 # Steps in one call of the compiled program, after which progress is kept.
 _BLOCK = 256
 # Step of the data term, in units of the inverse of its largest curvature.
 _SAFE_STEP = .25
+
+# A loss other than the squared one.
+LossFn = Callable[[Any, Any], Any]
 
 
 class Ensemble(NamedTuple):
@@ -146,10 +149,10 @@ class _Network:
   """Networks of one kind, side by side: arrays have an axis of networks."""
 
   def __init__(self, init_fn, apply_fn, x, y, lessons, prior_std, readout,
-               proximal, batch_size):
+               proximal, batch_size, loss):
     self._init, self._apply = networks.canonicalize(init_fn, apply_fn)
     self._x, self._y = x, y
-    self.lessons = lessons
+    self.lessons, self._loss = lessons, loss
     self._proximal, self._batch_size = proximal, batch_size
     params, rest = jax.jit(self._init)(random.PRNGKey(0), x)
     self._prior = networks.prior(init_fn, prior_std, params, rest)
@@ -160,7 +163,8 @@ class _Network:
     if readout is None:
       self._readout = getattr(networks.bare(init_fn), 'readout', None)
     shape = jax.eval_shape(self._apply, params, rest, x).shape
-    if shape != y.shape:
+    self._ones = jnp.ones((len(y),) + (1,) * (len(shape) - 1))
+    if loss is None and shape != y.shape:
       raise ValueError('`y_train` must have the shape of the outputs, '
                        f'{shape}, got {y.shape}.')
     self.bytes_of_parameters = sum(
@@ -217,11 +221,38 @@ class _Network:
     if free:
       moved = networks.diffuse(params, self._prior, key, temperature * step)
       return proximal_lib.where(moving, moved, params)
+    if self._loss is not None:
+      return proximal_lib.langevin_steps(
+          self._on_rows(rest, self._ones), y, self._prior, moving,
+          temperature, self._batch_size, self._slope(y, root, sign))(
+              params, key, count, step)
     y = sign.astype(y.dtype) * root * y
     args = self._on_rows(rest, root), y, self._prior, moving, temperature
     steps = (proximal_lib.proximal_steps(*args) if self._proximal else
              proximal_lib.langevin_steps(*args, self._batch_size))
     return steps(params, key, count, step)
+
+  def _slope(self, y, root, sign=1.):
+    """Gradient of the loss in outputs, or in outputs of the other sign."""
+
+    def slope(fx, rows):
+      some = jax.tree_util.tree_map(lambda a: a[rows], y)
+      weight = root[rows].reshape((-1,) + (1,) * (fx.ndim - 1))**2
+      return weight * sign * jax.grad(self._loss)(sign * fx, some)
+
+    return slope
+
+  def loss_curvature(self) -> float:
+    """Largest of the loss, for outputs of some networks and smaller ones."""
+    if self._loss is None:
+      return 1.
+    state = self.draw(random.split(random.PRNGKey(0), 8))
+    outputs = self.outputs(*state, self._x)
+    one = jax.jit(lambda fx, y, root: proximal_lib.largest_slope(
+        self._slope(y, root * 0 + 1), fx, random.PRNGKey(0)))
+    return max(float(one(size * fx, lesson.y, lesson.root))
+               for lesson in self.lessons for fx in outputs
+               for size in (0., .1, 1.))
 
   def _curvature(self):
     """The largest of some networks, at initialisation and under the prior."""
@@ -231,7 +262,7 @@ class _Network:
     def of_one(key):
       draw_key, move_key = random.split(key)
       params, rest = self._init(draw_key, self._x)
-      f = self._on_rows(rest, self.lessons[0].root * 0 + 1)
+      f = self._on_rows(rest, self._ones)
       at = lambda p: proximal_lib.largest_curvature(
           lambda p, rows: f(proximal_lib.where(
               moving, p, jax.lax.stop_gradient(p)), rows), self._y, p, key)
@@ -261,8 +292,10 @@ class _Network:
   def fingerprint(self, key):
     """What tells this kind of network, and its learning, from others."""
     params, rest = self.draw(self.keys(key, np.arange(1)))
-    return (self._y, self.outputs(params, rest, self._x), params, self._prior,
-            self.lessons, self._proximal, self._batch_size)
+    outputs = self.outputs(params, rest, self._x)
+    loss = self._loss and self._loss(outputs[0], self._y)
+    return (self._y, outputs, params, self._prior, self.lessons,
+            self._proximal, self._batch_size) + ((loss,) if self._loss else ())
 
   def bytes_for_one(self) -> int:
     """Memory that one network takes while it learns."""
@@ -282,7 +315,7 @@ def markov_proximal_ensemble(
     temperature: float,
     learning_rate: float = 1.,
     *,
-    loss: str = 'mean',
+    loss: Union[str, LossFn] = 'mean',
     prior_std: Any = None,
     step_size: Optional[float] = None,
     proximal: bool = False,
@@ -324,7 +357,8 @@ def markov_proximal_ensemble(
       training inputs, `(n, ...)`.
 
     y_train:
-      targets, `(n, ..., k)`, of the shape of the outputs.
+      targets, `(n, ..., k)`, of the shape of the outputs; or what `loss` takes,
+      such as labels.
 
     temperature:
       :math:`T`, number that is not negative. 0 is gradient descent.
@@ -335,7 +369,10 @@ def markov_proximal_ensemble(
     loss:
       "mean" measures time as Neural Tangents does, whose loss is the mean: a
       time `t` is `t * learning_rate / y_train.size` in the equation above.
-      "sum" leaves out the division.
+      "sum" leaves out the division. Or any function `loss(fx, y)` of outputs
+      and targets in place of the squared loss, a sum over samples as in
+      :func:`nt_ndk.predict.markov_proximal_ensemble`, in whose units time and
+      temperature are. Such a loss needs `proximal=False`.
 
     prior_std:
       :math:`s`: a number, or a tree with a number for each array of
@@ -429,10 +466,16 @@ def markov_proximal_ensemble(
                      'strength of the chain.')
   x_train, y_train = (arguments.to_arrays(name, a) for name, a in (
       ('x_train', x_train), ('y_train', y_train)))
-  arguments.check_data(x_train, y_train)
   n = len(y_train)
-  if loss not in ('mean', 'sum'):
-    raise ValueError(f'`loss` must be "mean" or "sum", got {loss!r}.')
+  arguments.check_data(x_train, np.zeros((n, 1)) if callable(loss) else y_train)
+  if callable(loss):
+    arguments.check_finite('y_train', y_train)
+  elif loss not in ('mean', 'sum'):
+    raise ValueError('`loss` must be "mean" or "sum", or a function '
+                     f'`loss(fx, y)`, got {loss!r}.')
+  if callable(loss) and proximal:
+    raise ValueError('`proximal=True` is for the squared loss. Leave it out, '
+                     'and take a small `step_size`.')
   if batch_size not in range(n + 1) or (proximal and batch_size):
     raise ValueError(
         '`batch_size` must be a whole number between 0 and the number of '
@@ -442,14 +485,20 @@ def markov_proximal_ensemble(
   rate = protocol.stages[0].rate
   x_train = jax.tree_util.tree_map(jnp.asarray, x_train)
   # Of Booleans and small integers there are no negative ones.
-  y_train = jnp.asarray(y_train, jnp.promote_types(y_train.dtype, jnp.float32))
+  y_train = jnp.asarray(y_train, y_train.dtype if callable(loss) else
+                        jnp.promote_types(y_train.dtype, jnp.float32))
   expand = lambda a: a.reshape((-1,) + (1,) * (y_train.ndim - 1))
   lessons = [_Lesson(stage.temperature, jnp.asarray(stage.y, y_train.dtype),
-                     jnp.asarray(expand(stage.weight)**.5, y_train.dtype))
+                     jnp.asarray(expand(stage.weight)**.5,
+                                 jnp.promote_types(y_train.dtype, jnp.float32)))
              for stage in protocol.stages]
   network = _Network(init_fn, apply_fn, x_train, y_train, lessons, prior_std,
-                     readout, proximal, batch_size)
-  heaviest = max(np.max(stage.weight) for stage in protocol.stages)
+                     readout, proximal, batch_size,
+                     loss if callable(loss) else None)
+  heaviest = network.loss_curvature() * max(np.max(stage.weight)
+                                            for stage in protocol.stages)
+  if not heaviest > 0 and step_size is None:
+    raise ValueError('`step_size` must be given for a loss without curvature.')
   starts = np.array([stage.clock for stage in protocol.stages])
   if antithetic:
     network.check_odd()

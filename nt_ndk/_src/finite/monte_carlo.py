@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import neural_tangents as nt
 
 from nt_ndk._src.base.arguments import to_arrays
+from nt_ndk._src.base.moments import Estimate
 from nt_ndk._src.base.typing import ApplyFn
 from nt_ndk._src.base.typing import Axes
 from nt_ndk._src.base.typing import DiffusionTimes
@@ -21,7 +22,6 @@ from nt_ndk._src.base.typing import KernelFn
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.finite import empirical
 from nt_ndk._src.finite import networks
-from nt_ndk._src.finite.moments import Estimate
 
 
 def two_time_kernel_fn(

@@ -6,7 +6,7 @@ Two ways to move its parameters at temperature `T` for the squared loss: a step
 of Langevin dynamics, and one of the proximal chain.
 """
 
-from typing import Callable
+from typing import Callable, Optional
 
 import jax
 from jax import random
@@ -21,6 +21,8 @@ _MAX_ITERATIONS = 50
 
 # `f(params, indices)`, outputs on training data.
 Outputs = Callable[[PyTree, jax.Array], jax.Array]
+# `slope(fx, indices)`, gradient of a loss in outputs on training data.
+Slope = Callable[[jax.Array, jax.Array], jax.Array]
 # `steps(params, key, count, step_size)`.
 Steps = Callable[[PyTree, jax.Array, int, float], PyTree]
 
@@ -32,7 +34,8 @@ def where(condition, params, other):
 
 
 def langevin_steps(f: Outputs, y: jax.Array, prior: PyTree, moving: PyTree,
-                   temperature: float, batch_size: int) -> Steps:
+                   temperature: float, batch_size: int,
+                   slope: Optional[Slope] = None) -> Steps:
   r"""Steps of :math:`d\theta = -\nabla E\,dt + \sqrt{2T}\,dB`.
 
   A step of the free weight process, which is exact, between halves of a step of
@@ -48,6 +51,7 @@ def langevin_steps(f: Outputs, y: jax.Array, prior: PyTree, moving: PyTree,
     moving: Booleans, a tree like the parameters.
     temperature: `T`.
     batch_size: samples in a gradient; 0 is all.
+    slope: of a loss other than the squared one.
 
   Returns:
     `steps(params, key, count, step_size)`.
@@ -56,6 +60,9 @@ def langevin_steps(f: Outputs, y: jax.Array, prior: PyTree, moving: PyTree,
 
   def gradient(params, rows):
     weight = n / len(rows)
+    if slope is not None:
+      fx, pull = jax.vjp(lambda params: f(params, rows), params)
+      return pull((weight * slope(fx, rows)).astype(fx.dtype))[0]
     loss = lambda params: weight / 2 * jnp.sum((f(params, rows) - y[rows])**2)
     return jax.grad(loss)(params)
 
@@ -152,6 +159,21 @@ def proximal_steps(f: Outputs, y: jax.Array, prior: PyTree, moving: PyTree,
         0, count, lambda i, p: step(p, random.fold_in(key, i), h), params)
 
   return steps
+
+
+def largest_slope(slope: Slope, fx: jax.Array, key: jax.Array) -> jax.Array:
+  """Largest second derivative of a loss, in size, a bit above."""
+  along = lambda v: jax.jvp(
+      lambda fx: slope(fx, jnp.arange(len(fx))), (fx,), (v,))[1]
+  norm = lambda v: jnp.sqrt(jnp.sum(v**2))
+
+  def iterate(_, state):
+    v, size = state
+    w = along(v / jnp.where(size > 0, norm(v), 1.))
+    return w, norm(w)
+
+  start = random.normal(key, fx.shape, fx.dtype)
+  return 1.1 * jax.lax.fori_loop(0, _POWER_ITERATIONS, iterate, (start, 1.))[1]
 
 
 def largest_curvature(f: Outputs, y: jax.Array, params: PyTree,

@@ -198,9 +198,10 @@ class Problem:
   def defect(self, tau: np.ndarray, vectors: np.ndarray, starts: np.ndarray,
              x_test: PyTree, kwargs: dict[str, Any]) -> np.ndarray:
     """Errors of sums of the NDK and vectors, see `CompressedKernel.defect`."""
-    return self.ndk.defect(tau, vectors, starts, x_test, self._arrays(kwargs))
+    return self.ndk.defect(tau, vectors, starts, x_test,
+                           self.test_arrays(kwargs))
 
-  def _arrays(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+  def test_arrays(self, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Keyword arguments that have a part for test inputs, that part."""
     return {k: kwargs[k][0] if k in kwargs else v
             for k, v in self.evaluator.arrays.items()}
@@ -210,7 +211,7 @@ class Problem:
     """Makes sure that a kernel is right between test and training data."""
     if x_test is not None:
       self.timed('compression', lambda: kernel.include(x_test,
-                                                       self._arrays(kwargs)))
+                                                       self.test_arrays(kwargs)))
 
   def rows(self, x_test: PyTree) -> int:
     if x_test is None:
