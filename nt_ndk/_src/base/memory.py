@@ -77,14 +77,3 @@ def require(planned: int, what: str, remedy: str) -> int:
     raise MemoryError(f'{what} are {planned / 1e9:.2f} GB in memory, but there '
                       f'are {free / 1e9:.2f} GB. {remedy}')
   return planned
-
-
-def check_bytes(planned: int) -> int:
-  """Raises unless there is as much memory; returns it."""
-  free = available()
-  if free is not None and planned > free:
-    raise MemoryError(
-        f'Draws take {planned / 1e9:.2f} GB, but there are {free / 1e9:.2f} '
-        'GB. Pass a smaller `max_bytes`, fewer times or test inputs, or a '
-        'larger `rtol`.')
-  return planned

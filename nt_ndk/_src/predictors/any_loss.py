@@ -265,8 +265,9 @@ class _Learning:
     group = int(np.clip(self._max_bytes // one, 1, count))
     # Parts of equal size.
     group = -(-count // -(-count // group))
-    self._problem.stats['planned_bytes'] = memory.check_bytes(
-        group * one + paths.bytes)
+    self._problem.stats['planned_bytes'] = memory.require(
+        group * one + paths.bytes, 'Draws', 'Pass a smaller `max_bytes`, fewer '
+        'times or test inputs, or a larger `rtol`.')
     return group
 
   def _kernels(self, x_test: PyTree, kwargs: dict[str, Any]) -> _Kernels:
