@@ -127,6 +127,12 @@ class Impulse:
     return self._at(tau, self._factors if factors is None else factors,
                     self._impulse)
 
-  def moments(self) -> tuple[np.ndarray, np.ndarray]:
-    """The impulse as a measure: times `[1]` and vectors `[1, n, k]`."""
-    return np.full(1, self.tau), self._impulse[None]
+  def moments(self, time: Optional[float] = None
+              ) -> tuple[np.ndarray, np.ndarray]:
+    """What adds up by a time of gradient flow, by default all of it.
+
+    Returns:
+      Times `[1]`, and vectors `[1, n, k]`.
+    """
+    impulse = self._impulse if time is None else self.gain(time) @ self._rho
+    return np.full(1, self.tau), impulse[None]

@@ -234,21 +234,28 @@ class Trajectory:
     checks = _CHECKS if problem.evaluator.vectors else 1
     past: list[tuple[np.ndarray, np.ndarray]] = []
     later, earlier, vectors, starts = [], [], [], [0]
+
+    def add(time, measure):
+      """Errors at a time, of all stages before and a part of the last one."""
+      taus, measures = zip(*past, measure)
+      earlier.append(np.concatenate(taus))
+      vectors.append(np.concatenate(measures))
+      later.append(np.full(len(earlier[-1]), time))
+      starts.append(starts[-1] + len(earlier[-1]))
+
     for p, part in enumerate(self._parts[:last + 1]):
       if isinstance(part, Impulse):
-        past.append(part.moments())
-        continue
-      end = part.ends[0] + since if p == last else np.inf
-      panels = int(np.searchsorted(part.ends, min(end, part.ends[-1])))
-      some = np.linspace(0, panels, checks + 1).astype(int)
-      for panel in np.unique(some)[1:]:
-        taus, measures = zip(*past, part.moments(panel))
-        earlier.append(np.concatenate(taus))
-        vectors.append(np.concatenate(measures))
-        later.append(np.full(len(earlier[-1]), part.ends[panel]))
-        starts.append(starts[-1] + len(earlier[-1]))
+        whole = part.moments(since if p == last else None)
+        add(part.tau, whole)
+      else:
+        end = part.ends[0] + since if p == last else np.inf
+        panels = int(np.searchsorted(part.ends, min(end, part.ends[-1])))
+        some = np.linspace(0, panels, checks + 1).astype(int)
+        for panel in np.unique(some)[1:]:
+          whole = part.moments(panel)
+          add(part.ends[panel], whole)
       if p < last:
-        past.append(part.moments(panels))
+        past.append(whole)
     if not later:
       return 0.
     pairs = np.stack([np.concatenate(later), np.concatenate(earlier)], 1)
