@@ -7,7 +7,8 @@ networks that learn with weight decay and noise:
 
 1) :func:`markov_proximal_mse_ensemble`: mean and covariance of the predictor
    along the whole learning trajectory, from the neural tangent kernel to the
-   neural network Gaussian process, and between two times of it.
+   neural network Gaussian process, between two times of it, and draws; also
+   where what is learned changes, in phases (:class:`Phase`).
 
 2) :func:`diffusive_limit_mse_ensemble`: its slow phase at vanishing
    temperature.

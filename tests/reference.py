@@ -519,12 +519,14 @@ class _Protocol(_Predictor):
     prior_std: smallest prior standard deviation in the network.
     order: nodes of a panel.
     refine: divides the length of the panels.
+    freeze_time: time at which the readout is frozen, and learning ends.
   """
 
-  def __init__(self, kernels, x_train, phases, prior_std, order, refine):
+  def __init__(self, kernels, x_train, phases, prior_std, order, refine,
+               freeze_time=None):
     durations, temperatures, self.targets, self.weights = zip(*phases)
     super().__init__(kernels, x_train, max(temperatures), prior_std, order,
-                     refine)
+                     refine, freeze_time)
     self.first /= max(np.max(a) for a in self.weights)
     self.starts = np.cumsum((0.,) + durations[:-1])
     self.temperatures = np.array(temperatures)
@@ -540,29 +542,34 @@ class _Protocol(_Predictor):
     return out
 
   def two_time(self, x1, x2, t1, t2):
-    return self.kernels(x1, x2, self.diffusion_time(t1),
-                        self.diffusion_time(t2))
+    tau1, tau2 = self.diffusion_time(t1), self.diffusion_time(t2)
+    if self.freeze_time is None:
+      return self.kernels(x1, x2, tau1, tau2)
+    tau0 = self.diffusion_time(self.freeze_time)
+    return self.kernels(x1, x2, tau1, tau2, readout_time=(
+        np.minimum(tau1, tau0), np.minimum(tau2, tau0)))
 
   def response(self, x, t, corners=()):
     """`b(x, t; s)`, a smooth function but for factors, the sample weights."""
-    ends = _mesh(t, [t - c for c in (t, *corners, *self.starts)],
-                 self.first, self.longest) if t > 0. else np.zeros(1)
-    phases = self.phase(t - (ends[1:] + ends[:-1]) / 2.)
+    end = t if self.freeze_time is None else min(t, self.freeze_time)
+    corners = (end, *corners, *self.starts)
+    ends = _mesh(end, [end - c for c in corners if c <= end], self.first,
+                 self.longest) if end > 0. else np.zeros(1)
+    phases = self.phase(end - (ends[1:] + ends[:-1]) / 2.)
     weights = np.array(self.weights)
 
     def kernel(a1, a2):
       # `a1` is the later age of a quadrature, and never at an end of a phase.
-      a = weights[self.phase(t - a1[..., 0, 0])]
+      a = weights[self.phase(end - a1[..., 0, 0])]
       return a[..., :, None] * self.two_time(
-          self.x_train, self.x_train, t - a1, t - a2).ndk
+          self.x_train, self.x_train, end - a1, end - a2).ndk
 
-    b = _solve(kernel,
-               lambda a: self.two_time(x, self.x_train, t, t - _batch(a)).ndk,
-               ends, self.order)
+    b = _solve(kernel, lambda a: self.two_time(
+        x, self.x_train, t, end - _batch(a)).ndk, ends, self.order)
     b = b * weights[phases][:, None, None, :]
     return phases, Response(np.zeros(b.shape[-2:]), b, ends,
-                            _radau(self.order), lambda a: t - a,
-                            lambda s: t - s)
+                            _radau(self.order), lambda a: end - a,
+                            lambda s: end - s)
 
   def mean(self, x, t):
     phases, response = self.response(x, t)
@@ -581,7 +588,7 @@ class _Protocol(_Predictor):
 
 
 def protocol(kernels, x_train, x, phases, time1, time2=None, prior_std=1.,
-             order=8, refine=1.):
+             order=8, refine=1., freeze_time=None):
   """Mean and covariance of a predictor that learns in phases, by brute force.
 
   Args:
@@ -595,11 +602,14 @@ def protocol(kernels, x_train, x, phases, time1, time2=None, prior_std=1.,
     prior_std: smallest prior standard deviation in the network.
     order: collocation points per panel.
     refine: divides the length of the panels.
+    freeze_time: time at which the readout is frozen, after which hidden weights
+      do not learn; `kernels` is then as in `drift_mean`.
 
   Returns:
     Mean at `time1`, `(m, k)`, and covariance, `(m, m)`.
   """
-  predictor = _Protocol(kernels, x_train, phases, prior_std, order, refine)
+  predictor = _Protocol(kernels, x_train, phases, prior_std, order, refine,
+                        freeze_time)
   time2 = time1 if time2 is None else time2
   return predictor.mean(x, time1), predictor.covariance(x, time1, time2)
 

@@ -54,7 +54,8 @@ def network(activation='relu'):
 
 def kernels(activation='relu'):
   layers = [dense(b_std=.3, **FIRST), activation, dense(**LAST)]
-  return lambda *args: reference.two_time_kernels(*args, layers)
+  return lambda *args, **kwargs: reference.two_time_kernels(*args, layers,
+                                                            **kwargs)
 
 
 def phases():
@@ -445,6 +446,53 @@ class SampleTest(absltest.TestCase):
         np.array([1e8, 2e8, 3e8])[:, None], np.array([1e8, 2e8, 3e8]), x_test)
     close(np.where(np.eye(3, dtype=bool)[..., None], 0., covariance), 0., 1e-5)
     self.assertGreater(float(np.min(np.einsum('ttm->tm', covariance))), .01)
+
+
+class DriftTest(parameterized.TestCase):
+  """A readout that is frozen within a schedule."""
+
+  def make(self, schedule, t_freeze, **kwargs):
+    x, _, y, _ = data()
+    return predict.representational_drift_mse_ensemble(
+        network(), x, y, .1, schedule=schedule, t_freeze=t_freeze, **kwargs)
+
+  def check(self, name, freeze, lags=(0., .7, 10.)):
+    x, x_test, _, _ = data()
+    inputs = np.concatenate([x, x_test])
+    got = self.make(schedule_of(phases()[name]), 2 * N * freeze)(
+        2 * N * np.array(lags), inputs, compute_cov=True)
+    for i, lag in enumerate(lags):
+      mean, covariance = reference.protocol(
+          kernels(), x, inputs, phases()[name], freeze + lag, order=6,
+          freeze_time=freeze)
+      close(got.mean[i], mean, 1e-4)
+      close(got.covariance[i], covariance, 1e-4)
+
+  def test_reference(self):
+    self.check('tasks', 6., (0., 2.))
+
+  @parameterized.parameters(('pause', 2.5), ('pause', 3.5), ('colder', 2.),
+                            ('flow_first', 1.5), ('tasks', 6.))
+  @pytest.mark.slow
+  def test_reference_more(self, name, freeze):
+    self.check(name, freeze)
+
+  @parameterized.parameters(False, True)
+  @pytest.mark.slow
+  def test_two_phases_alike(self, hidden_learning):
+    inputs = np.concatenate(data()[:2])
+    one, two = (self.make(schedule, 30., hidden_learning=hidden_learning)(
+        np.array([0., 5., 100.]), inputs, compute_cov=True)
+                for schedule in (None, (Phase(11.), Phase(np.inf))))
+    for a, b in zip(one, two):
+      close(a, b, 2e-5)
+
+  def test_refusals(self):
+    some = (Phase(11.), Phase(np.inf))
+    with self.assertRaisesRegex(ValueError, 'last phase'):
+      self.make(some, 5., hidden_learning=True)
+    with self.assertRaisesRegex(ValueError, 'finite time'):
+      self.make((Phase(11.), Phase(np.inf, temperature=0.)), None)
 
 
 class StoppingTest(absltest.TestCase):

@@ -276,6 +276,22 @@ class ClaimsTest(parameterized.TestCase):
     self.assertGreater(table['T0.1_replay_second'][-1],
                        table['T0.1_second'][-1])
 
+  def test_learning_rate_and_annealing(self):
+    table = self.table('learning_rate_and_annealing', '--n_train=15',
+                       '--n_test=20', '--n_times=12', '--rtol=1e-3')
+    t, cold, annealed = (table[k] for k in ('t', 'cold', 'annealed'))
+    # The same end, which annealing reaches much sooner.
+    np.testing.assert_allclose(annealed[-1], cold[-1], rtol=1e-6)
+    soon = np.searchsorted(t, 24.)
+    self.assertLess(annealed[soon], 1.1 * cold[-1])
+    self.assertGreater(cold[soon], 2 * cold[-1])
+    self.assertGreater(table['hot'][-1], 1.1 * cold[-1])
+    # A falling learning rate is the same curve in another time.
+    of_cold = np.where(t < 1, t, 1 + .1 * (t - 1))
+    np.testing.assert_allclose(
+        np.log(table['cold_falling_rate']),
+        np.interp(np.log(of_cold), np.log(t), np.log(cold)), atol=.3)
+
   def test_regression_1d(self):
     table = self.table('regression_1d', '--rtol=1e-4')
     # From no knowledge, through what gradient flow knows, to the posterior.

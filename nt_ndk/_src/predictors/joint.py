@@ -63,7 +63,6 @@ class _Solved(NamedTuple):
     span: what they learn in, or the last part of it.
     on: the resolvent.
     rows: of `times * m` predictions.
-    terms: their covariance with training outputs, in no basis.
   """
   group: _Group
   span: Span
@@ -261,15 +260,9 @@ class Joint:
       for group in groups:
         if group.since == 0:  # At the beginning, without having learned.
           self._add(later.group, group, -self._with_free(later, group))
-    owed = {id(one.group): self._owed(one) for one in solved}
+    owed = {id(one.group): self._fluctuations.owed(
+        one.span, one.on, one.rows.moments) for one in solved}
     return [owed.get(id(group)) for group in groups]
-
-  def _owed(self, one: _Solved) -> Learned:
-    moments = one.rows.moments
-    vectors = one.on.basis.evecs @ moments.reshape((len(moments), -1))
-    return Learned(one.span.start + one.on.times,
-                   one.span.weighted(vectors.reshape(moments.shape)),
-                   slice(None))
 
   def _with_free(self, later: _Solved, group: _Group) -> np.ndarray:
     """Integral of `b` and the covariance with predictions without data."""
