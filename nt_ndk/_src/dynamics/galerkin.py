@@ -46,7 +46,7 @@ from nt_ndk._src.dynamics.steps import NODES
 _P1 = 2 * NODES - 1
 _MAX_NEWTON, _MAX_GCR, _DIRECTIONS, _MAX_HALVINGS = 40, 60, 6, 12
 # Rows up to which each direction of outputs has a preconditioner of its own.
-_EACH = 300
+_EACH = 600
 # Errors of linear equations, relative to their right-hand side.
 _INNER = 3e-2
 # Steps of which there is room for one more number at a time.
