@@ -28,7 +28,7 @@ from nt_ndk import predict
 from nt_ndk import stax
 from nt_ndk._src.base import memory
 from nt_ndk._src.dynamics import resolvent
-from nt_ndk._src.predictors import fluctuations
+from nt_ndk._src.predictors import spans
 import reference
 from reference import dense
 
@@ -373,7 +373,7 @@ class BruteForceTest(parameterized.TestCase):
     layers = [dense(1.3, W_init_std=2.), phi, dense(1.3, W_init_std=2.)]
 
     def covariance(modes):
-      with mock.patch.object(fluctuations, '_SINGLE_FROM', (1e-5, modes)):
+      with mock.patch.object(spans, '_SINGLE_FROM', (1e-5, modes)):
         return np.asarray(ensemble(network(layers), x[:8], y[:8], 1e-3)(
             t=8 * np.geomspace(1e-2, 1e4, 4), x_test=x[8:], get='ndk',
             compute_cov=True).covariance)

@@ -555,8 +555,10 @@ def markov_proximal_ensemble(
     >>>     cross_entropy, kernel_fn, x_train, labels, temperature=.1,
     >>>     output_shape=(3,))
     >>> draws = sample_fn(random.PRNGKey(1), 20, t=jnp.array([1., 10.]))
-    >>> # (20, 2, 12, 3) outputs, and probabilities of the ensemble.
-    >>> probability = jax.nn.softmax(draws.draws).mean(0)
+    >>> # (20, 2, 12, 3) outputs on the training inputs.
+    >>> outputs = draws.draws
+    >>> # (2, 12, 3) probabilities of the ensemble.
+    >>> probability = jax.nn.softmax(outputs).mean(0)
   """
   if not callable(loss):
     raise TypeError('`loss` must be a function `loss(fx, y)`, got '
