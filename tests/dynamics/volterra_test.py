@@ -89,6 +89,23 @@ class VolterraTest(parameterized.TestCase):
     solve.extend(.3)
     self.assertEqual(solve.stats['products'], solve.stats['panels'])
 
+  @parameterized.product(cusp=(0., .5), columns=(1, 3))
+  def test_moments_are_the_integral(self, cusp, columns):
+    # Of a few points of each panel, for errors of kernels: two digits.
+    solve, matrix, _ = solver(np.logspace(-3, 2, 12), 10., cusp, columns,
+                              rtol=1e-6, max_step=1.)
+    solve.extend(20.)
+    y = solve.solution(np.zeros(1))[0]
+    for panels in (1, 3, len(solve.ends) - 1):
+      end = solve.ends[panels]
+      tau, measure = solve.moments(panels)
+      self.assertEqual(measure.shape, tau.shape + y.shape)
+      integral = np.tensordot(Memory(cusp).phi(end, tau)[:, 0],
+                              matrix @ measure, 1)
+      want = y - solve.solution(np.array([end]))[0]
+      self.assertLess(np.max(np.abs(integral - want)) / np.max(np.abs(want)),
+                      3e-3)
+
   @parameterized.parameters((2, 3.), (3, 5.), (5, 9.))
   def test_order(self, stages, order):
     # Radau IIA with s stages is of order 2 s - 1 at ends of panels.

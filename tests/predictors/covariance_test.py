@@ -576,6 +576,13 @@ class PropertiesTest(parameterized.TestCase):
       close(got.covariance, want.covariance, 1e-6)
       self.assertGreater(rms(got.mean - want.mean[..., :y.shape[1]]), 1e-3)
 
+  def test_no_times(self):
+    none = np.zeros(0)
+    self.assertEqual(self.predict_fn.sample(
+        jax.random.PRNGKey(0), 3, none, self.z).shape, (3, 0, 3, 2))
+    self.assertEqual(self.predict_fn.two_time_covariance(
+        none[:, None], self.t, self.z).shape, (0, 4, 3))
+
   def test_memory_is_asked_for_first(self):
     times = np.geomspace(1., 1e3, 40)
     self.predict_fn(t=times[:1], x_test=self.z, get='ndk')

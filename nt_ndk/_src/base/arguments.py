@@ -165,9 +165,9 @@ def check_number(name: str, value: Any, low: float, strict: bool) -> None:
                      f'{low:g}, got {value!r}.')
 
 
-def check_count(name: str, value: Any) -> None:
-  if not isinstance(value, (int, np.integer)) or value < 1:
-    raise ValueError(f'`{name}` must be a positive whole number, got '
+def check_count(name: str, value: Any, low: int = 1) -> None:
+  if not isinstance(value, (int, np.integer)) or value < low:
+    raise ValueError(f'`{name}` must be a whole number and at least {low}, got '
                      f'{value!r}.')
 
 

@@ -16,6 +16,8 @@ Times = Any
 InitFn = Callable[..., Any]
 ApplyFn = Callable[..., Any]
 KernelFn = Callable[..., Any]
+# `loss(fx, y)` of outputs and targets.
+LossFn = Callable[[Any, Any], Any]
 # The three of a layer.
 Layer = tuple[InitFn, ApplyFn, KernelFn]
 # Arguments of a function that makes a layer.

@@ -356,7 +356,8 @@ class Equations:
     """
     j = self._j
     noise, basis, diagonal = _noise(self._gradient, self.f, data, temperature,
-                             self._keys, index, locations=self._locations)
+                                    self._keys, index,
+                                    locations=self._locations)
     matrix, inverses, felt = _own(self._weights[j, :, j], self._factors,
                                   diagonal)
     right = g

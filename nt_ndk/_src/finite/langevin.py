@@ -6,7 +6,7 @@ import collections
 import functools
 import operator
 import typing
-from typing import Any, Callable, cast, NamedTuple, Optional, Sequence, Union
+from typing import Any, cast, NamedTuple, Optional, Sequence, Union
 
 import jax
 from jax import random
@@ -25,6 +25,7 @@ from nt_ndk._src.base.typing import ApplyFn
 from nt_ndk._src.base.typing import Get
 from nt_ndk._src.base.typing import InitFn
 from nt_ndk._src.base.typing import KernelFn
+from nt_ndk._src.base.typing import LossFn
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.base.typing import Times
 from nt_ndk._src.finite import empirical
@@ -35,9 +36,6 @@ from nt_ndk._src.finite import proximal as proximal_lib
 _BLOCK = 256
 # Step of the data term, in units of the inverse of its largest curvature.
 _SAFE_STEP = .25
-
-# A loss other than the squared one.
-LossFn = Callable[[Any, Any], Any]
 
 
 class Ensemble(NamedTuple):

@@ -21,6 +21,7 @@ from nt_ndk._src.base.protocol import Phase
 from nt_ndk._src.base.protocol import Protocol as Schedule
 from nt_ndk._src.base.typing import Axes
 from nt_ndk._src.base.typing import KernelFn
+from nt_ndk._src.base.typing import LossFn
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.base.typing import Times
 from nt_ndk._src.dynamics import galerkin
@@ -31,7 +32,6 @@ from nt_ndk._src.dynamics.steps import Steps
 from nt_ndk._src.kernels.compressed import CompressedKernel
 from nt_ndk._src.predictors.documentation import documented
 from nt_ndk._src.predictors.losses import Loss
-from nt_ndk._src.predictors.losses import LossFn
 from nt_ndk._src.predictors.problem import Problem
 
 # Tolerance of the NDK relative to `rtol`, its range, and what is left of it in
@@ -634,9 +634,7 @@ def markov_proximal_ensemble(
       ValueError: if an argument is out of range.
     """
     times = arguments.canonicalize_time(t)
-    if n_samples < 2 or int(n_samples) != n_samples:
-      raise ValueError('`n_samples` must be a whole number and at least 2, got '
-                       f'{n_samples!r}.')
+    arguments.check_count('n_samples', n_samples, 2)
     flat = np.array([np.inf]) if times is None else times.ravel()
     if not flat.size:
       raise ValueError('There must be at least one time `t`.')

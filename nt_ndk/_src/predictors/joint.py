@@ -104,6 +104,8 @@ class Joint:
       `[T, T, m, m]`, or `[T, T, m]`.
     """
     count, m = len(numbers), self._m
+    if not count:
+      return np.zeros((0, 0, m) if self._diagonal else (0, 0, m, m))
     memory.require(
         8 * (_COPIES * (count * m)**2 // (m if self._diagonal else 1) +
              _ROWS * count * m * self._factors[0].shape[0]),

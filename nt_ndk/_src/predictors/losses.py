@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Losses as users pass them, and their gradients for each sample."""
 
-from typing import Any, Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-LossFn = Callable[[Any, Any], Any]
+from nt_ndk._src.base.typing import LossFn
 
 # Of random halves of the samples, each of which the other must not feel.
 _HALVES = 6
