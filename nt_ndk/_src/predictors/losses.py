@@ -62,9 +62,11 @@ class Loss:
     """
     f = jnp.zeros((self.rows, self.columns))
     out = -np.asarray(jax.grad(self.of_matrix)(f, y), float)
-    size = np.sqrt(np.mean(out**2))
-    out = out / size if size > 0 else np.random.RandomState(3).standard_normal(
-        out.shape)
+    size = float(np.sqrt(np.mean(out**2)))
+    if size > 0:
+      out /= size
+    else:
+      out[...] = np.random.RandomState(3).standard_normal(out.shape)
     return np.moveaxis(out.reshape(self._moved), self._last, self._trace_axes)
 
   def check(self, y: Any, size: float) -> None:
