@@ -104,16 +104,17 @@ class StepsTest(parameterized.TestCase):
 
 class PathsTest(absltest.TestCase):
 
-  def covariances(self, grid, many):
+  def covariances(self, grid, many, matrices=None):
     """Of all ends of steps, that of draws and the exact one."""
-    rng = np.random.default_rng(0)
-    roots = rng.normal(size=(3, 4, 4))
-    matrices = roots @ roots.swapaxes(1, 2)
+    if matrices is None:
+      roots = np.random.default_rng(0).normal(size=(3, 4, 4))
+      matrices = roots @ roots.swapaxes(1, 2)
     kernel = Decays(*(lambda lag, p=p: np.exp(-p * lag) for p in (1, 3, 9)))
+    p = len(matrices[0])
     with mock.patch.object(paths, '_ALL', 0 if many else 2000):
-      law = paths.Paths(kernel, np.concatenate(list(matrices), 1), 4, grid,
+      law = paths.Paths(kernel, np.concatenate(list(matrices), 1), p, grid,
                         1e-16)
-    n, p = len(law.tau), 4
+    n = len(law.tau)
     out = np.zeros((n, p, n * p + len(grid) * p))
     for j, one in enumerate(law.ends()):
       if j:
@@ -124,8 +125,8 @@ class PathsTest(absltest.TestCase):
       averages[j] = one.gain @ out[one.given].reshape((-1, out.shape[-1]))
       averages[j][:, (n + j) * p:(n + j + 1) * p] += one.root
     times = np.arange(n)
-    return (out, averages, law._blocks(times, times),  # pylint: disable=protected-access
-            law.error)
+    return (out, averages, law._among(times, law._factors),  # pylint: disable=protected-access
+            law)
 
   def test_all_earlier_times_are_exact(self):
     grid = steps(.5, .1, .4, 4.)
@@ -142,14 +143,35 @@ class PathsTest(absltest.TestCase):
 
   def test_a_few_earlier_times_are_nearly_so(self):
     grid = steps(.5, .01, .1, 5.)
-    out, _, exact, error = self.covariances(grid, many=True)
+    out, _, exact, law = self.covariances(grid, many=True)
     flat = out.reshape((-1, out.shape[-1]))
     size = np.sqrt(np.diagonal(exact))
     errors = (flat @ flat.T - exact) / size / size[:, None]
-    self.assertAlmostEqual(np.sqrt(np.mean(errors**2)), error, delta=1e-9)
-    self.assertLess(error, 2e-3)
+    self.assertAlmostEqual(np.sqrt(np.mean(errors**2)), law.error, delta=1e-9)
+    self.assertLess(law.error, 2e-3)
     self.assertLess(np.max(np.abs(errors)), 2e-2)
     self.assertLess(np.max(np.abs(np.diagonal(errors))), 2e-3)
+
+  def test_few_modes_of_earlier_times_are_enough(self):
+    x = np.random.default_rng(0).uniform(-2, 2, 40)
+    lag = x - x[:, None]
+    matrices = [np.exp(-(lag / width)**2) for width in (4., 2., 1.)]
+    grid = steps(.5, .01, .1, 5.)
+    out, averages, exact, law = self.covariances(grid, True, matrices)
+    # Only the last time is looked at with all of them.
+    self.assertLess(law._modes.shape[1], 21)  # pylint: disable=protected-access
+    flat = out.reshape((-1, out.shape[-1]))
+    # All have the same variance.
+    errors = (flat @ flat.T - exact) / 3
+    self.assertLess(np.sqrt(np.mean(errors**2)), 1.5 * law.error)
+    self.assertLess(law.error, 2e-3)
+    self.assertLess(np.max(np.abs(np.diagonal(errors))), 5e-3)
+    # Averages are between the ends.
+    size = np.trace(averages[-1] @ averages[-1].T) / 40
+    h = grid.lengths[-1]
+    expected = sum(2 / (q * h)**2 * (q * h + np.expm1(-q * h))
+                   for q in (1, 3, 9))
+    self.assertAlmostEqual(size / expected, 1, delta=2e-3)
 
 
 class EquationsTest(parameterized.TestCase):
@@ -196,6 +218,28 @@ class EquationsTest(parameterized.TestCase):
     posterior = T * np.diagonal(size) / (np.diagonal(size) + T)
     # Standard errors are 1.4%.
     np.testing.assert_allclose(variance, posterior, rtol=.045)
+
+  @parameterized.parameters((4, 0), (12, 12))
+  def test_preconditioner_is_exact(self, modes, most):
+    """Where all directions but those of modes have the same size."""
+    rng = np.random.default_rng(0)
+    n, k = 12, 3
+    vectors = np.linalg.qr(rng.normal(size=(n, 4)))[0]
+    matrices = [(vectors * rng.uniform(1, 5, 4)) @ vectors.T + c * np.eye(n)
+                for c in (.3, .1)]
+    factors = jnp.asarray(np.concatenate(matrices, 1))
+    phi = rng.normal(size=(2, 2, 2)) + 2 * np.eye(2)[..., None]
+    h = rng.uniform(0, 1, (k, n))
+    with mock.patch.multiple(galerkin, _ALL=most, _MODES=modes):
+      of_modes = galerkin._modes.__wrapped__(  # pylint: disable=protected-access
+          factors, jnp.ones(2))
+      matrix, inverse = galerkin._own.__wrapped__(  # pylint: disable=protected-access
+          phi, factors, of_modes, jnp.asarray(h))
+    x = rng.normal(size=(k, 2, n, 5))
+    right = x + np.einsum('ambn,kbnd->kamd', matrix.reshape((2, n, 2, n)),
+                          h[:, None, :, None] * x)
+    np.testing.assert_allclose(inverse(jnp.asarray(right, jnp.float32)), x,
+                               atol=1e-4)
 
   def test_large_jumps_are_solved_for(self):
     """A label that is wrong after all: no curvature where Newton begins."""

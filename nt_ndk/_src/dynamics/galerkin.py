@@ -29,7 +29,8 @@ nothing is needed but values at ends of steps and averages over them.
    linear ones, in single precision, by conjugate residuals (GCR). These are
    preconditioned by the equations with a mean Hessian of all draws, which is
    taken to be diagonal in one basis of outputs: where a loss does not feel a
-   sum of outputs (softmax), neither does the preconditioner.
+   sum of outputs (softmax), neither does the preconditioner. Of many rows it
+   has the leading modes of the kernel, and a number in place of all others.
 """
 
 import functools
@@ -45,8 +46,8 @@ from nt_ndk._src.dynamics.steps import NODES
 # Straight line from -1 to 1 at the points of a step.
 _P1 = 2 * NODES - 1
 _MAX_NEWTON, _MAX_GCR, _DIRECTIONS, _MAX_HALVINGS = 40, 60, 6, 12
-# Rows up to which each direction of outputs has a preconditioner of its own.
-_EACH = 600
+# Rows up to which the preconditioner has all modes, and modes of more.
+_ALL, _MODES = 256, 200
 # Errors of linear equations, relative to their right-hand side.
 _INNER = 3e-2
 # Steps of which there is room for one more number at a time.
@@ -172,30 +173,106 @@ def _noise(gradient: Gradient, f: jax.Array, data: Any, temperature: jax.Array,
           basis, diagonal)
 
 
+class _Modes(NamedTuple):
+  """Matrices of a kernel between its leading modes, and what is left of them.
+
+  Attributes:
+    vectors: `[rows, q]`, modes; `None` if there are as many as rows.
+    matrices: `[R, q, q]`.
+    rest: `[R]`, mean diagonal entries in what is orthogonal to the modes.
+  """
+  vectors: Any
+  matrices: jax.Array
+  rest: jax.Array
+
+
 @jax.jit
-def _own(phi: jax.Array, factors: jax.Array,
-         diagonal: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Matrix of the equations of a step, and inverses of typical ones.
+def _modes(factors: jax.Array, phi: jax.Array) -> _Modes:
+  """Of a kernel with matrices `[rows, R * rows]` and typical weights `[R]`."""
+  rows = len(factors)
+  factors = factors.astype(jnp.float32).reshape((rows, -1, rows))
+  if rows <= _ALL:
+    return _Modes(None, jnp.moveaxis(factors, 1, 0),
+                  jnp.zeros_like(phi))
+  typical = jnp.einsum('mrn,r->mn', factors, phi)
+  vectors = jnp.linalg.eigh(typical + typical.T)[1][:, -_MODES:]
+  matrices = jnp.einsum('ma,mrn,nb->rab', vectors, factors, vectors)
+  traces = jnp.einsum('mrm->r', factors) - jnp.einsum('raa->r', matrices)
+  return _Modes(vectors, matrices, traces / (rows - _MODES))
+
+
+class _Inverse(NamedTuple):
+  """Inverses of `1 + matrix diag(h)`, for typical Hessians `h` of outputs.
+
+  Attributes:
+    vectors: `[rows, q]`, modes; `None` if there are as many as rows.
+    first: `[2, 2, k, rows]`, inverses without modes.
+    inner: `[k, 2 * q, 2 * q]`, between the modes.
+    hessian: `[k, rows]`, zero for outputs that the loss does not feel.
+  """
+  vectors: Any
+  first: jax.Array
+  inner: jax.Array
+  hessian: jax.Array
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Of `x`, `[k, 2, rows, draws]`."""
+    first = lambda x: jnp.einsum('abkn,kbnd->kand', self.first, x)
+    x = first(x)
+    out = self.hessian[:, None, :, None] * x
+    if self.vectors is not None:
+      out = jnp.einsum('nq,kand->kaqd', self.vectors, out)
+    out = jnp.einsum('kij,kjd->kid', self.inner, out.reshape(
+        (len(out), -1, out.shape[-1]))).reshape(out.shape)
+    if self.vectors is not None:
+      out = jnp.einsum('nq,kaqd->kand', self.vectors, out)
+    return x - first(out)
+
+
+@jax.jit
+def _own(phi: jax.Array, factors: jax.Array, modes: _Modes,
+         diagonal: jax.Array) -> tuple[jax.Array, _Inverse]:
+  """Matrix of the equations of a step, and typical inverses.
 
   Args:
     phi: `[2, 2, R]`, weights.
     factors: `[rows, R * rows]`.
+    modes: of these.
     diagonal: `[k, rows]`, Hessian.
 
   Returns:
-    `[2 * rows, 2 * rows]`; as many of these as there are outputs or, of many
-    rows, one; and for which outputs `[k]` these are, all that the loss feels.
+    `[2 * rows, 2 * rows]`, and inverses of all outputs.
   """
   n = len(factors)
   matrix = jnp.einsum('abr,mrn->ambn', phi, factors.reshape((n, -1, n)))
-  matrix = matrix.reshape((2 * n, 2 * n))
-  size = jnp.sum(diagonal, 1)
-  felt = size > 1e-3 * jnp.max(size)
-  if n > _EACH:
-    diagonal = jnp.sum(diagonal * felt[:, None], 0, keepdims=True)
-    diagonal = diagonal / jnp.maximum(jnp.sum(felt), 1)
-  typical = jnp.eye(2 * n) + matrix * jnp.tile(diagonal, 2)[:, None]
-  return matrix, jnp.linalg.inv(typical.astype(jnp.float32)), felt
+  size = jnp.sum(diagonal, 1, keepdims=True)
+  felt = jnp.where(size > 1e-3 * jnp.max(size), diagonal, 0.).astype(
+      jnp.float32)
+  phi = phi.astype(jnp.float32)
+  q = modes.matrices.shape[-1]
+  # With modes V, numbers c and D = 1 + c h, the matrix is c + V S V^T, and the
+  # inverse D^-1 - D^-1 V S (1 + W S)^-1 V^T h D^-1 for W = V^T h D^-1 V.
+  rest = phi @ modes.rest
+  eye = lambda size: jnp.eye(size, dtype=jnp.float32)
+  inner = jnp.einsum('abr,rij->aibj', phi, modes.matrices)
+  inner = inner - rest[:, None, :, None] * eye(q)[:, None]
+  inner = inner.reshape((2 * q, 2 * q))
+  first = jnp.moveaxis(jnp.linalg.inv(
+      eye(2) + felt[..., None, None] * rest), (2, 3), (0, 1))
+
+  def invert(weights):
+    """Between the modes, for one output."""
+    if modes.vectors is None:
+      between = jax.vmap(jax.vmap(jnp.diag))(weights)
+    else:
+      between = jnp.einsum('nq,abn,np->abqp', modes.vectors, weights,
+                           modes.vectors)
+    between = jnp.moveaxis(between, 1, 2).reshape((2 * q, 2 * q))
+    return jnp.linalg.solve((eye(2 * q) + between @ inner).T, inner.T).T
+
+  return matrix.reshape((2 * n, 2 * n)), _Inverse(
+      modes.vectors, first, jax.lax.map(
+          invert, jnp.moveaxis(first * felt, 2, 0)), felt)
 
 
 @functools.partial(jax.jit, static_argnames='count')
@@ -218,7 +295,7 @@ def _past(u: jax.Array, weights: jax.Array, factors: jax.Array,
 @functools.partial(jax.jit, static_argnums=0)
 def _solve(gradient: Gradient, right: jax.Array, guess: jax.Array, data: Any,
            noise: jax.Array, matrix: jax.Array, basis: jax.Array,
-           inverses: jax.Array, felt: jax.Array, tol: jax.Array) -> Solved:
+           inverse: _Inverse, tol: jax.Array) -> Solved:
   """Solves `f + matrix (u(f) - noise) = right` for all draws."""
   rounded, basis = (a.astype(jnp.float32) for a in (matrix, basis))
 
@@ -226,15 +303,8 @@ def _solve(gradient: Gradient, right: jax.Array, guess: jax.Array, data: Any,
     return (a @ x.reshape((len(a), -1))).reshape(x.shape)
 
   def precondition(x):
-    """In the basis of outputs, `[k, 2 * rows, draws]`."""
-    x = jnp.einsum('ca,prcb->aprb', basis, x)
-    flat = x.reshape((len(x), -1, x.shape[-1]))
-    if len(inverses) == 1:
-      out = jnp.einsum('ij,ajb->aib', inverses[0], flat)
-    else:
-      out = jnp.einsum('aij,ajb->aib', inverses, flat)
-    out = jnp.where(felt[:, None, None], out, flat).reshape(x.shape)
-    return jnp.einsum('ca,aprb->prcb', basis, out)
+    x = inverse(jnp.einsum('ca,prcd->aprd', basis, x))
+    return jnp.einsum('ca,aprd->prcd', basis, x)
 
   noises = jnp.stack([p * noise for p in _P1])
   both = jax.vmap(gradient, (0, None))
@@ -312,6 +382,9 @@ class Equations:
     """
     self._gradient, self._factors, self._weights = gradient, factors, weights
     self._keys, self._locations, self._tol = keys, locations, tol
+    own = np.array([w[1, j].sum(0) for j, w in enumerate(weights)])
+    self._modes = _modes(factors, jnp.asarray(np.mean(
+        own / np.sum(np.abs(own), 1, keepdims=True), 0), jnp.float32))
     self.f, self.iterations = start, np.zeros(2, int)
     room = -(-2 * len(weights) // _ROUND) * _ROUND
     self._u = jnp.zeros((room,) + start.shape, start.dtype)
@@ -358,14 +431,14 @@ class Equations:
     noise, basis, diagonal = _noise(self._gradient, self.f, data, temperature,
                                     self._keys, index,
                                     locations=self._locations)
-    matrix, inverses, felt = _own(self._weights[j, :, j], self._factors,
-                                  diagonal)
+    matrix, inverse = _own(self._weights[j, :, j], self._factors, self._modes,
+                           diagonal)
     right = g
     if j:
       right = g - self._integral(self._factors, self._weights[j, :, :j])
     guess = jnp.stack([self.f, self.f])
     out = _solve(self._gradient, right, guess, data, noise, matrix, basis,
-                 inverses, felt, self._tol)
+                 inverse, self._tol)
     if not float(out.left) <= self._tol:
       raise ArithmeticError(
           'The equations of a step could not be solved. The gradient of `loss` '

@@ -9,13 +9,15 @@ inputs are all earlier times, which is exact. Of many inputs it is a few, the
 last one and others at growing lags: of a process without memory (a single decay
 rate) the last one would do, and that of a network is a sum of such ones, of few
 rates that matter. How many there have to be is found on a few inputs, for which
-what this makes of the covariance is known.
+what this makes of the covariance is known. Of times before the last one only
+leading modes of all outputs are looked at: others have little variance, of
+which the last time tells most.
 
 Averages over steps come afterwards, given the ends of their step.
 """
 
 import copy
-from typing import Iterator, NamedTuple
+from typing import Iterator, NamedTuple, Optional
 
 import numpy as np
 import scipy.linalg
@@ -30,6 +32,8 @@ _ALL = 2000
 # Ratios of lags of those that are looked at otherwise, and inputs by which one
 # is chosen.
 _RATIOS, _SOME = (3., 2., 1.5, 1.2), 6
+# Fractions of all modes that may be looked at, and modes by which one is chosen.
+_FRACTIONS, _SOME_MODES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2), 3
 # Variance, relative to the mean one, that is not told from nothing.
 _NUGGET = 1e-10
 
@@ -89,30 +93,75 @@ class Paths:
     variance = float(np.mean(self.variances(np.zeros(1, int))))
     self._nugget = max(_NUGGET, 10 * eps) * max(variance, 1e-300)
     self._all, self.error, self._ratio = len(self.tau) * p <= _ALL, 0., 1.
+    # Those of times before the last one, `[p, q]`, with the matrices between
+    # them and all outputs, and among them.
+    self._modes: Optional[np.ndarray] = None
+    self._to_modes = self._of_modes = self._factors
     if not self._all:
       some = np.linspace(0, p - 1, min(_SOME, p)).astype(int)
-      few = copy.copy(self)
-      few._factors, few.outputs = self._factors[:, some[:, None], some], len(
-          some)
+      few = self._combinations(np.eye(p)[:, some])
       for self._ratio in _RATIOS:
         few._ratio = self._ratio
         self.error = few._defect()
         if self.error <= tol:
           break
+      self._choose_modes(tol / 2)
+
+  def _combinations(self, vectors: np.ndarray) -> 'Paths':
+    """Linear combinations of outputs, `[p, m]`, as a process."""
+    out = copy.copy(self)
+    out._factors = vectors.T @ (self._factors @ vectors)
+    out._to_modes = out._of_modes = out._factors
+    out.outputs = vectors.shape[1]
+    return out
+
+  def _choose_modes(self, tol: float) -> None:
+    """Leaves out modes whose last time tells enough."""
+    p = self.outputs
+    evals, vectors = np.linalg.eigh(self._sum(np.mean(
+        self._kernel.phi(self.tau, self.tau), 0)))
+    vectors = vectors[:, ::-1]
+    share = np.maximum(evals, 0.).cumsum()[::-1] / max(evals.sum(), 1e-300)
+    for count in (int(np.ceil(p * fraction)) for fraction in _FRACTIONS):
+      some = np.linspace(count, p - 1, _SOME_MODES).astype(int)
+      few = self._combinations(vectors[:, some])
+      few._ratio = np.inf
+      # Different modes are hardly correlated.
+      error = share[count] * _SOME_MODES**.5 * few._defect()
+      if error <= tol:
+        self.error += error
+        self._modes = vectors[:, :count]
+        self._to_modes = self._factors @ self._modes
+        self._of_modes = self._modes.T @ self._to_modes
+        return
 
   def _sum(self, phi: np.ndarray) -> np.ndarray:
     return np.tensordot(phi, self._factors, 1)
 
-  def _blocks(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Covariance of outputs at times, `[len(a) * p, len(b) * p]`."""
-    a, b = a[:, None], b[None]
-    out = self._sum(self._kernel.phi(self.tau[np.maximum(a, b)],
-                                     self.tau[np.minimum(a, b)]))
+  def _after(self, a: np.ndarray, b: np.ndarray,
+             factors: np.ndarray) -> np.ndarray:
+    """Covariance `[len(a) * p, len(b) * q]` of times and not later ones.
+
+    Args:
+      a: indices of times.
+      b: indices of earlier ones.
+      factors: `[R, p, q]`, matrices.
+    """
+    out = np.tensordot(self._kernel.phi(self.tau[a][:, None], self.tau[b]),
+                       factors, 1)
+    return out.transpose((0, 2, 1, 3)).reshape(
+        (len(a) * factors.shape[1], len(b) * factors.shape[2]))
+
+  def _among(self, a: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """Covariance `[len(a) * p, len(a) * p]` of times in any order."""
+    i, j = a[:, None], a[None]
+    out = np.tensordot(self._kernel.phi(
+        self.tau[np.maximum(i, j)], self.tau[np.minimum(i, j)]), factors, 1)
     # Matrices have the later time first.
     swapped = out.swapaxes(2, 3)
-    out = np.where((a > b)[..., None, None], out, np.where(
-        (a < b)[..., None, None], swapped, (out + swapped) / 2))
-    return out.transpose((0, 2, 1, 3)).reshape((len(a) * self.outputs, -1))
+    out = np.where((i > j)[..., None, None], out, np.where(
+        (i < j)[..., None, None], swapped, (out + swapped) / 2))
+    return out.transpose((0, 2, 1, 3)).reshape((len(a) * factors.shape[1],) * 2)
 
   def variances(self, place: np.ndarray) -> np.ndarray:
     """Of all outputs at some ends of steps, `[T, p]`."""
@@ -123,8 +172,8 @@ class Paths:
   @property
   def bytes(self) -> int:
     """Memory that the law of outputs at one time takes, at most."""
-    given = max(len(self._given(j)) for j in range(len(self.tau)))
-    return 3 * (given * self.outputs)**2 * 8
+    earlier = max(len(self._given(j)) for j in range(len(self.tau))) - 1
+    return 24 * (self.outputs + max(earlier, 1) * self._of_modes.shape[1])**2
 
   def _given(self, j: int) -> np.ndarray:
     """Indices of earlier times that are looked at, the latest first."""
@@ -132,15 +181,21 @@ class Paths:
       return np.arange(j)[::-1]
     out, lag = [], 0.
     for i in range(j - 1, -1, -1):
-      if self.tau[j] - self.tau[i] >= lag or i == 0:
+      if self.tau[j] - self.tau[i] >= lag or i == 0 and self._ratio < np.inf:
         out.append(i)
         lag = self._ratio * (self.tau[j] - self.tau[i])
     return np.array(out, int)
 
-  def _conditional(self, given: np.ndarray, cross: np.ndarray,
-                   covariance: np.ndarray) -> Conditional:
-    """Of outputs with a covariance with those that are given, and their own."""
-    joint = self._blocks(given, given)
+  def _conditional(self, given: np.ndarray, joint: np.ndarray,
+                   cross: np.ndarray, covariance: np.ndarray) -> Conditional:
+    """Law of outputs with a covariance of their own.
+
+    Args:
+      given: indices of the times of what is given.
+      joint: covariance of that.
+      cross: covariance of the outputs and that.
+      covariance: of the outputs.
+    """
     joint.flat[::len(joint) + 1] += self._nugget
     factor = scipy.linalg.cho_factor(joint, lower=True, overwrite_a=True,
                                      check_finite=False)
@@ -148,20 +203,38 @@ class Paths:
     return Conditional(given, gain, _root(covariance - gain @ cross.T,
                                           self._nugget))
 
+  def _given_some(self, j: int) -> Conditional:
+    """Law of all outputs at a time, given the last one and modes of others."""
+    given, p, here = self._given(j), self.outputs, np.array([j])
+    last, others = given[:1], given[1:]
+    between = self._after(last, others, self._to_modes)
+    law = self._conditional(
+        given,
+        np.block([[self._among(last, self._factors), between],
+                  [between.T, self._among(others, self._of_modes)]]),
+        np.concatenate([self._after(here, last, self._factors),
+                        self._after(here, others, self._to_modes)], 1),
+        self._among(here, self._factors))
+    if self._modes is None:
+      return law
+    parts = np.split(law.gain[:, p:], len(others), 1) if len(others) else []
+    return law._replace(gain=np.concatenate(
+        [law.gain[:, :p]] + [part @ self._modes.T for part in parts], 1))
+
   def ends(self) -> Iterator[Conditional]:
     """Laws of all outputs at each of the times, given earlier ones."""
     p, times = self.outputs, np.arange(len(self.tau))
     if self._all:
       try:
-        root = np.linalg.cholesky(self._blocks(times, times) + self._nugget *
-                                  np.eye(p * len(times)))
+        root = np.linalg.cholesky(
+            self._among(times, self._factors) +
+            self._nugget * np.eye(p * len(times)))
       except np.linalg.LinAlgError:  # Rounding errors of kernels.
         root = None
     for j in times:
-      given, here = self._given(int(j)), times[[j]]
       if not j:
-        yield Conditional(given, np.zeros((p, 0)), _root(
-            self._blocks(here, here), self._nugget))
+        yield Conditional(times[:0], np.zeros((p, 0)), _root(
+            self._among(times[:1], self._factors), self._nugget))
       elif self._all and root is not None:
         start, stop = j * p, (j + 1) * p
         gain = scipy.linalg.solve_triangular(
@@ -169,13 +242,12 @@ class Paths:
             trans=1, check_finite=False).T
         yield Conditional(times[:j], gain, root[start:stop, start:stop])
       else:
-        yield self._conditional(given, self._blocks(here, given),
-                                self._blocks(here, here))
+        yield self._given_some(int(j))
 
   def _defect(self) -> float:
     """Error of the correlations of what is drawn."""
     p, times = self.outputs, np.arange(len(self.tau))
-    exact = self._blocks(times, times)
+    exact = self._among(times, self._factors)
     out = np.zeros_like(exact)
     for j, law in enumerate(self.ends()):
       now, known = slice(j * p, (j + 1) * p), slice(0, j * p)
@@ -184,7 +256,7 @@ class Paths:
       out[known, now] = out[now, known].T
       out[now, now] = (law.root @ law.root.T +
                        law.gain @ out[np.ix_(given, given)] @ law.gain.T)
-    size = np.sqrt(np.diagonal(exact))
+    size = np.sqrt(np.maximum(np.diagonal(exact), 0.))
     size = np.where(size > 0, size, 1.)
     return float(np.sqrt(np.mean(((out - exact) / size / size[:, None])**2)))
 
@@ -208,4 +280,5 @@ class Paths:
       phi_ = self._kernel.phi(inside[j][:, None], inside_)
       own = self._sum(2 * np.einsum('o,i,oir->r', GAUSS_WEIGHTS * GAUSS,
                                     GAUSS_WEIGHTS, phi_))[:rows, :rows]
-      yield self._conditional(given, cross, (own + own.T) / 2)
+      yield self._conditional(given, self._among(given, self._factors),
+                              cross, (own + own.T) / 2)

@@ -185,6 +185,13 @@ def is_pair(x: Any) -> bool:
   return isinstance(x, tuple) and len(x) == 2
 
 
+def sample_shapes(x: PyTree, arrays: dict[str, Any]) -> Any:
+  """Shapes and dtypes of a sample and what belongs to it, and structure."""
+  leaves, structure = jax.tree_util.tree_flatten((x, arrays))
+  return (tuple((np.shape(a)[1:], np.dtype(a.dtype)) for a in leaves),
+          structure)
+
+
 class KernelEvaluator:
   """A kernel function at two times, with the training data.
 
@@ -237,14 +244,13 @@ class KernelEvaluator:
 
   def _pair_size(self, network: programs.Network) -> int:
     """Entries of a covariance of two inputs, for all their pairs of pixels."""
-    leaves, structure = jax.tree_util.tree_flatten((self.x_train, self.arrays))
+    leaves = jax.tree_util.tree_leaves((self.x_train, self.arrays))
     if all(np.ndim(a) == 2 for a in leaves):
       return 1
     if not two_time.is_two_time(self._stock_kernel_fn):
       # A function of a user may not be meant for any number of samples.
       return max(int(np.prod(np.shape(a)[1:-1]))**2 for a in leaves)
-    return programs.pair_size(network, (
-        tuple((np.shape(a)[1:], np.dtype(a.dtype)) for a in leaves), structure))
+    return programs.pair_size(network, sample_shapes(self.x_train, self.arrays))
 
   @functools.cached_property
   def spread(self) -> Spread:

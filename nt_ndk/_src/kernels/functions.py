@@ -13,9 +13,11 @@ import numpy as np
 from nt_ndk._src.base import arguments
 from nt_ndk._src.base.typing import KernelFn
 from nt_ndk._src.base.typing import PyTree
+from nt_ndk._src.kernels import programs
 from nt_ndk._src.kernels.evaluation import is_pair
 from nt_ndk._src.kernels.evaluation import KernelEvaluator
 from nt_ndk._src.kernels.evaluation import length
+from nt_ndk._src.kernels.evaluation import sample_shapes
 from nt_ndk._src.layers import two_time
 
 
@@ -98,11 +100,12 @@ def batched(kernel_fn: KernelFn, batch_size: int) -> KernelFn:
 
 def _check_inputs(kernel_fn, x, kwargs):
   """Raises unless a network can take inputs of this structure and shape."""
-  x1, pairs = jax.tree_util.tree_map(
-      lambda a: a[:1], (x, {k: v for k, v in kwargs.items() if is_pair(v)}))
+  pairs = {k: v[0] for k, v in kwargs.items() if is_pair(v)}
+  network = programs.Network(kernel_fn, 'ndk', False, tuple(
+      (k, v) for k, v in kwargs.items() if k not in pairs))
   try:
-    jax.eval_shape(lambda x1: kernel_fn(
-        x1, None, 'ndk', diffusion_time=(0., 0.), **{**kwargs, **pairs}), x1)
+    # What it has been traced for is remembered.
+    programs.pair_size(network, sample_shapes(x, pairs))
   except (AttributeError, TypeError) as e:
     shapes = ' and '.join(str(np.shape(a))
                           for a in jax.tree_util.tree_leaves(x))
