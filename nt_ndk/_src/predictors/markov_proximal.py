@@ -467,9 +467,9 @@ def _predictor(problem: Problem, protocol: Protocol,
     last = stages[-1]
     return Phases(
         start=.1 / (size * stages[0].rate),
-        diffusive=protocol.training_time(scales.lag),
-        equilibrium=last.start + fluctuations.end / (
-            last.rate * last.temperature))
+        diffusive=float(protocol.training_time(scales.lag)),
+        equilibrium=float(last.start + fluctuations.end / (
+            last.rate * last.temperature)))
 
   out = cast(LearningPredictFn, predict_fn)
   out.stats = problem.stats
