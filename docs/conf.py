@@ -97,7 +97,8 @@ def _signature(app, kind, name, value, options, signature, annotation):
 def _find_here(app, env, node, content):
   """Names of Neural Tangents are documented here under the same names."""
   name = node['reftarget']
-  if node['refdomain'] != 'py' or not name.startswith('neural_tangents.'):
+  if node['refdomain'] != 'py' or node['reftype'] == 'mod' or (
+      not name.startswith('neural_tangents.')):
     return None
   return env.get_domain('py').resolve_xref(
       env, node['refdoc'], app.builder, node['reftype'],
