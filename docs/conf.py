@@ -7,11 +7,14 @@ the package has no entry in the API reference.
 """
 
 import collections
+import functools
 import importlib
 import inspect
 import pkgutil
+import re
 
 from sphinx.util import logging
+from sphinx.util.inspect import stringify_signature
 
 import nt_ndk
 
@@ -31,6 +34,9 @@ extensions = [
 myst_enable_extensions = ['dollarmath']
 myst_heading_anchors = 3
 html_theme = 'furo'
+html_title = 'nt_ndk'
+html_static_path = ['static']
+html_css_files = ['formulas.css']
 # Single backquotes are code, as in Neural Tangents' docstrings.
 default_role = 'code'
 exclude_patterns = ['_build']
@@ -40,6 +46,8 @@ autodoc_typehints = 'none'
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+# Names of attributes may end with an underscore.
+strip_signature_backslash = True
 
 _FIELD = type(collections.namedtuple('_', 'field').field)
 
@@ -73,6 +81,32 @@ def _skip_fields(app, kind, name, value, skip, options):
   return skip or isinstance(value, _FIELD)
 
 
+def _signature(app, kind, name, value, options, signature, annotation):
+  """What users write of a call, without what only Python and Flax know."""
+  del app, name, options
+  if kind == 'class' and signature == '(*args, **kwargs)':  # `flax.nnx`.
+    signature = stringify_signature(
+        inspect.signature(functools.partial(value.__init__, None)),
+        show_annotation=False, show_return_annotation=False)
+  if signature:  # `flax.linen` sets `parent` by itself.
+    signature = re.sub(r'parent=<.*?>, ', '', signature).replace(
+        '<function <lambda>>', '...')
+  return signature, annotation
+
+
+def _find_here(app, env, node, content):
+  """Names of Neural Tangents are documented here under the same names."""
+  name = node['reftarget']
+  if node['refdomain'] != 'py' or node['reftype'] == 'mod' or (
+      not name.startswith('neural_tangents.')):
+    return None
+  return env.get_domain('py').resolve_xref(
+      env, node['refdoc'], app.builder, node['reftype'],
+      name.replace('neural_tangents', 'nt_ndk', 1), node, content)
+
+
 def setup(app):
+  app.connect('autodoc-process-signature', _signature)
+  app.connect('missing-reference', _find_here)
   app.connect('autodoc-skip-member', _skip_fields)
   app.connect('env-check-consistency', _check_coverage)

@@ -15,3 +15,7 @@ from nt_ndk._src.finite.comparison import width_scan
 from nt_ndk._src.finite.comparison import WidthScan
 from nt_ndk._src.finite.langevin import Ensemble
 from nt_ndk._src.finite.langevin import markov_proximal_ensemble
+
+# In this order in the docs.
+__all__ = ['markov_proximal_ensemble', 'Ensemble', 'compare', 'Comparison',
+           'plot', 'width_scan', 'WidthScan']

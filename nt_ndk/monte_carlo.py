@@ -9,3 +9,6 @@ check of those that have one.
 
 from nt_ndk._src.base.moments import Estimate
 from nt_ndk._src.finite.monte_carlo import two_time_kernel_fn
+
+# In this order in the docs.
+__all__ = ['two_time_kernel_fn', 'Estimate']

@@ -3,7 +3,7 @@
 """Pictures of learning, one call each.
 
 1) :func:`learning_curve`: error on test data along learning, beside what the
-NTK and the NNGP predict.
+   NTK and the NNGP predict.
 
 2) :func:`two_time_kernel`: a kernel over its two times.
 
@@ -19,3 +19,6 @@ from nt_ndk._src.predictors.pictures import calibration
 from nt_ndk._src.predictors.pictures import learning_curve
 from nt_ndk._src.predictors.pictures import trajectories
 from nt_ndk._src.predictors.pictures import two_time_kernel
+
+# In this order in the docs.
+__all__ = ['learning_curve', 'two_time_kernel', 'trajectories', 'calibration']

@@ -7,19 +7,20 @@ the same results (:obj:`Hermite` and :obj:`ImageResize` also where those of
 Neural Tangents hold for no network). On top of that:
 
 1) Layers with random weights (:obj:`Dense`, :obj:`Conv`, :obj:`ConvLocal`,
-:obj:`ConvTranspose`) take the standard deviation of their weights at
-initialisation, `W_init_std`, and under the prior, `W_prior_std` (and the same
-for biases; :obj:`GlobalSelfAttention` for each of its weights). Both are before
-the multiplier `W_std`. The prior is what L2 regularisation (weight decay) and
-noise of temperature `T` lead to in the absence of data.
+   :obj:`ConvTranspose`) take the standard deviation of their weights at
+   initialisation, `W_init_std`, and under the prior, `W_prior_std` (and the
+   same for biases; :obj:`GlobalSelfAttention` for each of its weights). Both
+   are before the multiplier `W_std`. The prior is what L2 regularisation
+   (weight decay) and noise of temperature `T` lead to in the absence of data.
 
 2) `kernel_fn(x1, x2, get, diffusion_time=(tau1, tau2))` returns kernels between
-the network at diffusion time `tau1`, seen at `x1`, and at `tau2`, seen at `x2`.
-The diffusion time is temperature times training time. `get` takes `"ndk"`, the
-NDK; `"nngp"`, the covariance of the network's output without data; `"ntk"`, the
-NTK at initialisation, whatever the time; `"cov1"`, `"cov2"`; a tuple of these;
-or `None` for a `Kernel` whose `ntk` holds the NDK. Times are scalars or have
-one value for each sample. Without `diffusion_time` both are 0.
+   the network at diffusion time `tau1`, seen at `x1`, and at `tau2`, seen at
+   `x2`. The diffusion time is temperature times training time. `get` takes
+   `"ndk"`, the NDK; `"nngp"`, the covariance of the network's output without
+   data; `"ntk"`, the NTK at initialisation, whatever the time; `"cov1"`,
+   `"cov2"`; a tuple of these; or `None` for a `Kernel` whose `ntk` holds the
+   NDK. Times are scalars or have one value for each sample. Without
+   `diffusion_time` both are 0.
 
 3) :obj:`prior_std` reads the prior off a network.
 

@@ -42,10 +42,10 @@ def read(folder, example):
   return {k: np.array([float(row[k]) for row in rows]) for k in rows[0]}
 
 
-def run_blocks(page):
+def run_blocks(page, language='python'):
   """Runs all code of a page of documentation, and returns its variables."""
   with open(page, encoding='utf-8') as f:
-    blocks = re.findall(r'```python\n(.*?)```', f.read(), re.DOTALL)
+    blocks = re.findall(rf'```{language}\n(.*?)```', f.read(), re.DOTALL)
   names = {}
   exec('\n'.join(blocks), names)  # pylint: disable=exec-used
   return names
@@ -103,6 +103,13 @@ class DocumentsTest(parameterized.TestCase):
   def test_every_page(self, page):
     if page != 'tutorial.md':
       run_blocks(os.path.join(_ROOT, 'docs', page))
+
+  @pytest.mark.slow
+  def test_what_takes_long(self):
+    # Marked `py` where a page has code that takes long.
+    names = run_blocks(os.path.join(_ROOT, 'docs', 'layers.md'), 'py(?:thon)?')
+    self.assertEqual(names['curve'].shape, (20, 4, 1))
+    self.assertTrue(np.all(np.isfinite(names['curve'])))
 
   def test_readme(self):
     names = run_blocks(os.path.join(_ROOT, 'README.md'))

@@ -91,7 +91,7 @@ def compare(ensemble: Ensemble, prediction: Prediction) -> Comparison:
       count, too.
 
   Returns:
-    A `Comparison`.
+    :class:`Comparison`.
 
   Raises:
     ValueError: if shapes differ.
@@ -139,7 +139,7 @@ def width_scan(widths: Sequence[int], ensembles: Sequence[Ensemble],
     statistic: "mean" or "variance".
 
   Returns:
-    A `WidthScan`.
+    :class:`WidthScan`.
 
   Raises:
     ValueError: if there is not one ensemble for each width, shapes differ, or

@@ -529,8 +529,8 @@ def markov_proximal_ensemble(
 
   Returns:
     A function `sample_fn(key, n_samples, t=None, x_test=None,
-    **kernel_fn_test_test_kwargs)` that returns `Draws`. Its attribute `stats`
-    tells what the last ones took.
+    **kernel_fn_test_test_kwargs)` that returns :class:`Draws`. Its attribute
+    `stats` tells what the last ones took.
 
   Raises:
     TypeError: if an argument is of the wrong kind.

@@ -44,9 +44,9 @@ def diffusive_limit_mse_ensemble(
 
   .. math::
     \mathrm{NDK}(X, \tau; X, 0)\, Q + \int_0^\tau \mathrm{NDK}(X, \tau; X,
-    \tau')\, q(\tau')\, d\tau' = Y, \qquad
-    f(x, \tau) = \mathrm{NDK}(x, \tau; X, 0)\, Q + \int_0^\tau
-    \mathrm{NDK}(x, \tau; X, \tau')\, q(\tau')\, d\tau'.
+    \tau')\, q(\tau')\, d\tau' &= Y, \\
+    \mathrm{NDK}(x, \tau; X, 0)\, Q + \int_0^\tau \mathrm{NDK}(x, \tau; X,
+    \tau')\, q(\tau')\, d\tau' &= f(x, \tau).
 
   It starts at the predictor of the NTK at infinite time, with the training
   targets learned, and ends at the posterior of the NNGP without noise. The

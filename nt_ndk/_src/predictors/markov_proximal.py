@@ -144,13 +144,22 @@ def markov_proximal_mse_ensemble(
 
   Returns:
     A function `predict_fn(t=None, x_test=None, get=None, compute_cov=False,
-    **kernel_fn_test_test_kwargs)` that returns predictions at times `t`. Its
-    attribute `stats` tells what the last prediction took, and
-    `predict_fn.two_time_covariance(t1, t2, x_test=None, compute_cov="diag")`
-    is the covariance between predictions at two times;
-    `predict_fn.sample(key, n_samples, t, x_test=None)` draws networks of the
-    ensemble, along learning; `predict_fn.with_schedule(schedule)` is the
-    predictor of another schedule, which shares all kernels.
+    **kernel_fn_test_test_kwargs)` that returns predictions at times `t`, an
+    array of any shape, or at equilibrium for `None`, on `x_test` or the
+    training inputs. `get` is `"ndk"`, `"ntk"` or `"nngp"`, a tuple of these, or
+    `None` for all three. `compute_cov=True` returns a :class:`Gaussian` of mean
+    and covariance, `"diag"` one of mean and variance.
+
+    Its attribute `stats` tells what the last prediction took, and
+
+    * `predict_fn.phases()` when learning starts, when weights begin to diffuse,
+      and when nothing changes any more, :class:`Phases`;
+    * `predict_fn.two_time_covariance(t1, t2, x_test=None, compute_cov="diag")`
+      is the covariance between predictions at two times;
+    * `predict_fn.sample(key, n_samples, t, x_test=None)` draws networks of the
+      ensemble, along learning;
+    * `predict_fn.with_schedule(schedule)` is the predictor of another schedule,
+      which shares all kernels.
 
   Raises:
     TypeError: if an argument is of the wrong kind.
@@ -467,9 +476,9 @@ def _predictor(problem: Problem, protocol: Protocol,
     last = stages[-1]
     return Phases(
         start=.1 / (size * stages[0].rate),
-        diffusive=protocol.training_time(scales.lag),
-        equilibrium=last.start + fluctuations.end / (
-            last.rate * last.temperature))
+        diffusive=float(protocol.training_time(scales.lag)),
+        equilibrium=float(last.start + fluctuations.end / (
+            last.rate * last.temperature)))
 
   out = cast(LearningPredictFn, predict_fn)
   out.stats = problem.stats

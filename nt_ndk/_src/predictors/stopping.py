@@ -125,7 +125,7 @@ def optimal_stopping(predict_fn: LearningPredictFn, x_test: PyTree,
       keyword arguments passed to `predict_fn`.
 
   Returns:
-    `OptimalStopping`.
+    :class:`OptimalStopping`.
 
   Raises:
     ValueError: if an argument is out of range.
