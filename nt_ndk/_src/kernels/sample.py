@@ -20,8 +20,9 @@ from nt_ndk._src.kernels.pairs import training_pairs
 # times; of vectors, and of images, whose kernels are expensive.
 _PAIRS, _FEW_PAIRS = (96, 384, 256), (32, 64, 40)
 # Entries of kernels in products with weights, of vectors and of images, and
-# rows that these have at least and at most.
-_ENTRIES, _FEW_ENTRIES, _FEWEST_ROWS, _ROWS = 800, 40, 2, 20
+# rows that these have at least. Of few training samples they are many: an error
+# may be that of a single test input.
+_ENTRIES, _FEW_ENTRIES, _FEWEST_ROWS = 800, 40, 2
 # Pairs of times that pairs of samples tell apart, as a part of their number.
 _FULL = .75
 # Accuracy in time of products relative to that of single kernels.
@@ -96,8 +97,7 @@ class Training:
   def count(self) -> int:
     """Number of rows that are a few."""
     entries = _ENTRIES if self.evaluator.vectors else _FEW_ENTRIES
-    return int(np.clip(entries // (self.n * self.locations), _FEWEST_ROWS,
-                       _ROWS))
+    return max(entries // (self.n * self.locations), _FEWEST_ROWS)
 
   def pairs(self, pairs: np.ndarray, tau: np.ndarray) -> np.ndarray:
     """Kernel of pairs of rows at pairs of times, `[Q, P]`."""
