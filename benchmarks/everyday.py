@@ -1,6 +1,6 @@
 # Copyright 2026 The nt_ndk Authors
 # SPDX-License-Identifier: Apache-2.0
-"""Everyday problems: a few variables, tables, biases, small temperatures.
+r"""Everyday problems: a few variables, tables, biases, small temperatures.
 
 The mean predictor at 60 times, from the first learning to equilibrium, on 50
 test inputs, for all combinations of
@@ -18,7 +18,8 @@ with the package, `tests/reference.py`, at six of the times; it takes long, and
 is kept in `results/everyday_references.npz`.
 
     python benchmarks/everyday.py --references --part=0/2 --output=part.npz
-    python benchmarks/everyday.py --output=benchmarks/results/everyday.csv
+    python benchmarks/everyday.py --once \
+        --output=benchmarks/results/everyday.csv
 """
 
 import csv
@@ -199,13 +200,14 @@ def _run(problem: Problem, references: dict[str, np.ndarray]) -> dict[str, Any]:
       jax.block_until_ready(predict.gradient_descent_mse_ensemble(
           kernel_fn, x, y)(t=t * y.size, x_test=z, get='ntk'))
       nt_seconds.append(time.perf_counter() - begin)
-  first, warm = nt_ndk_seconds[0], nt_ndk_seconds[-1]
-  ratio = warm / nt_seconds[-1] if nt_seconds else np.nan
+  if not _ONCE.value:
+    first, warm = nt_ndk_seconds
+    row.update(first=f'{first:.2f}', seconds=f'{warm:.2f}',
+               ratio=f'{warm / nt_seconds[1]:.1f}')
   return dict(
-      row, first=f'{first:.2f}', seconds=f'{warm:.2f}',
-      ratio=f'{ratio:.1f}',
-      kernels=stats.get('kernel_evaluations', 0), rank=stats.get('rank', 0),
-      fits=stats.get('fits', 0), panels=stats.get('panels', 0),
+      row, kernels=stats.get('kernel_evaluations', 0),
+      rank=stats.get('rank', 0), fits=stats.get('fits', 0),
+      panels=stats.get('panels', 0),
       error=f'{error:.1e}', test_error=f'{test_error:.1e}',
       estimate=f'{estimate:.1e}', warned=warned, outcome=outcome)
 
@@ -223,7 +225,8 @@ def _summary(rows: list[dict[str, Any]]) -> None:
   estimate, kernels = value('estimate'), value('kernels')
   print(f'{len(rows)} problems, {answered.sum()} answered, {warned.sum()} '
         'warned')
-  for name in ('first', 'seconds', 'ratio', 'kernels', 'fits', 'panels'):
+  times = () if _ONCE.value else ('first', 'seconds', 'ratio')
+  for name in (*times, 'kernels', 'fits', 'panels'):
     values = value(name)[answered]
     print(f'{name}: median {np.median(values):.2g}, 95% '
           f'{np.quantile(values, .95):.3g}, largest {np.max(values):.3g}')
