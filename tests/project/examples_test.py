@@ -249,9 +249,8 @@ class ClaimsTest(parameterized.TestCase):
       self.assertLess(np.max(errors) / np.min(errors) - 1, spread)
     np.testing.assert_allclose(of('distance', relu)[::2],
                                of('distance', relu)[1::2], rtol=1e-6)
-    (ntk, nngp), (start, s) = ((of(a, erf), of(b, erf)) for a, b in (
-        ('ntk', 's0'), ('nngp', 's'))), (of('s0', erf), of('s', erf))
-    for errors, stds in ((ntk, start), (nngp, s)):
+    for end, std in (('ntk', 's0'), ('nngp', 's')):
+      errors, stds = of(end, erf), of(std, erf)
       small, large = errors[stds == .5], errors[stds == 2.]
       np.testing.assert_allclose(small, small[0], rtol=1e-6)
       self.assertGreater(small[0], 1.4 * large[0])
