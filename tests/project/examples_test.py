@@ -405,12 +405,12 @@ class FiniteNetworksTest(parameterized.TestCase):
       self.assertGreater(np.sum(seen), 5)
       np.testing.assert_allclose(get('networks_hidden')[seen],
                                  get('hidden')[seen], atol=.03)
-      for regime in ('all_learn', 'hidden_learn', 'none_learns'):
-        theory, networks, error = (get(f'{name}_{regime}')[seen] for name in (
-            'accuracy', 'networks_accuracy', 'networks_error'))
-        self.assertLess(np.max(error), .08)
-        self.assertLess(np.sqrt(np.mean(((networks - theory) / error)**2)), 3.)
-        self.assertLess(np.max(np.abs(networks - theory)), .1)
+      # About five standard errors; those that are told are of six pairs.
+      for regime, atol in (('all_learn', .08), ('hidden_learn', .08),
+                           ('none_learns', .2)):
+        np.testing.assert_allclose(get(f'networks_accuracy_{regime}')[seen],
+                                   get(f'accuracy_{regime}')[seen], atol=atol)
+        self.assertLess(np.max(get(f'networks_error_{regime}')[seen]), .08)
 
   def test_langevin_vs_theory(self):
     folder = self.create_tempdir().full_path
