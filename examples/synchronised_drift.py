@@ -57,7 +57,7 @@ _REGIMES = dict(all_learn=(False, True), hidden_learn=(True, True),
 _LABELS = ('all weights learn', 'readout frozen, hidden weights learn',
            'readout frozen, hidden weights drift alone')
 _COLORS, _MARKERS = ('#20306b', '#0b7a75', '#c8611a'), 'osv'
-_LAGS = np.geomspace(1e-2, 10., 19)  # In units of s^2.
+_LAGS = np.geomspace(1e-2, 10., 25)  # In units of s^2.
 # Networks learn for so long, and are then looked at up to so much later.
 _LEARN, _WATCH = 3., 3.2
 _HIDDEN = 1e3  # Factor of hidden units among outputs.
@@ -148,7 +148,7 @@ def experiment(activation, x, y, x_test, y_test):
       init_fn, watched, np.float32(x), np.float32(y), _TEMPERATURE.value,
       loss=lambda fx, y: jnp.sum((fx[:, :1] - y)**2) / 2)
   x_test = np.float32(x_test)
-  seen = (np.arange(len(_LAGS)) % 3 == 0) & (_LAGS <= _WATCH)
+  seen = (np.arange(len(_LAGS)) % 4 == 0) & (_LAGS <= _WATCH)
   unit = _W_PRIOR_STD.value**2 / _TEMPERATURE.value
   start = _LEARN * unit
   times = start + unit * _LAGS[seen]
