@@ -77,9 +77,9 @@ def test_errors(predict_fn, t, x_test, y_test):
   return curve, ntk, nngp
 
 
-def network(activation, depth, W_init_std, W_prior_std, W_std=None, width=512,
-            readout_std=1.):
-  """A fully connected network with one output.
+def hidden_layers(activation, depth, W_init_std, W_prior_std, W_std=None,
+                  width=512):
+  """Layers of a fully connected network before the last one.
 
   Args:
     activation: "relu" or "erf".
@@ -88,13 +88,33 @@ def network(activation, depth, W_init_std, W_prior_std, W_std=None, width=512,
     W_prior_std: of all weights under the prior.
     W_std: multiplier of hidden weights; `None` is sqrt(2) for ReLU, else 1.
     width: units of a hidden layer.
+
+  Returns:
+    A list of layers, to be passed to `stax.serial`.
+  """
+  phi, default = {'relu': (stax.Relu, 2**.5), 'erf': (stax.Erf, 1.)}[activation]
+  stds = dict(W_init_std=W_init_std, W_prior_std=W_prior_std)
+  return [layer for _ in range(depth)
+          for layer in (stax.Dense(width, W_std or default, **stds), phi())]
+
+
+def network(activation, depth, W_init_std, W_prior_std, W_std=None, width=512,
+            readout_std=1.):
+  """A fully connected network with one output.
+
+  Args:
+    activation: of hidden layers, as are the next five: see `hidden_layers`.
+    depth: the same.
+    W_init_std: the same, and that of the last layer.
+    W_prior_std: the same.
+    W_std: the same, of hidden layers alone.
+    width: the same.
     readout_std: multiplier of the last layer.
 
   Returns:
     `(init_fn, apply_fn, kernel_fn)`.
   """
-  phi, default = {'relu': (stax.Relu, 2**.5), 'erf': (stax.Erf, 1.)}[activation]
-  stds = dict(W_init_std=W_init_std, W_prior_std=W_prior_std)
-  hidden = [layer for _ in range(depth)
-            for layer in (stax.Dense(width, W_std or default, **stds), phi())]
-  return stax.serial(*hidden, stax.Dense(1, readout_std, **stds))
+  return stax.serial(
+      *hidden_layers(activation, depth, W_init_std, W_prior_std, W_std, width),
+      stax.Dense(1, readout_std, W_init_std=W_init_std,
+                 W_prior_std=W_prior_std))

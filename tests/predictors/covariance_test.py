@@ -606,6 +606,23 @@ class PropertiesTest(parameterized.TestCase):
     close(fast.two_time_covariance(self.t / 8., 1. / 8., self.z),
           slow.two_time_covariance(self.t, 1., self.z), 1e-6)
 
+  def test_size_of_weights_is_temperature(self):
+    # Where nonlinearities are homogeneous and there are no biases.
+    a, layers, t = .8, 3, self.t[1::2]
+    ask = dict(x_test=self.z, get='ndk', compute_cov='diag')
+    for phi in ('relu', 'erf'):
+      small = ensemble(network(description(phi, layers - 1, 1.5 * a, a)),
+                       self.x, self.y, .1)(t=t, **ask)
+      hot = ensemble(network(description(phi, layers - 1, 1.5)), self.x, self.y,
+                     .1 / a**(2 * layers))(t=t * a**(2 * layers - 2), **ask)
+      off = (np.max(np.abs(small.mean - hot.mean)),
+             np.max(np.abs(small.covariance / a**(2 * layers) -
+                           hot.covariance)))
+      if phi == 'relu':
+        self.assertLess(max(off), 1e-4)
+      else:
+        self.assertGreater(min(off), 1e-2)
+
   def test_shapes_and_order_of_times(self):
     t = np.array([[8., 0., 700.], [60., 1e4, .3]])
     for x_test, m, compute_cov in ((None, 5, True), (self.z, 3, 'diag')):

@@ -178,6 +178,25 @@ class ClaimsTest(parameterized.TestCase):
                                  table['diffusive_limit'][late], atol=atol)
     limit = table['diffusive_limit']
     self.assertGreater(limit[-1], 1.05 * limit[0])
+    # The size of weights, at the smaller temperature: every one has a limit of
+    # its own, and larger weights stay longer where gradients took them.
+    for scale, atol in (('.5', 1e-2), ('1', 2e-3), ('2', 2e-3)):
+      np.testing.assert_allclose(table[f'tau_s{scale}'][late],
+                                 table[f'limit_s{scale}'][late], atol=atol)
+    np.testing.assert_array_equal(table['tau_s1'], table['tau_0.001'])
+    starts = [table[f'limit_s{scale}'][0] for scale in ('.5', '1', '2')]
+    self.assertGreater(starts[0] - starts[2], .1)
+    self.assertGreater(table['limit_s2'][-1] - starts[2], .1)
+
+  def test_relu_scale_is_temperature(self):
+    table = self.table(
+        'synthetic_phases', '--activation=relu', '--depth=2', '--n_train=6',
+        '--n_times=15', '--n_networks=0', '--temperatures=6.4e-2,1e-3',
+        '--scales=.5,1')
+    # Half of all weights is 2^(2 L + 2) times the temperature.
+    np.testing.assert_allclose(table['tau_s.5'], table['tau_0.064'], atol=1e-4)
+    np.testing.assert_allclose(table['limit_s.5'], table['limit_s1'], atol=1e-4)
+    self.assertGreater(np.max(np.abs(table['tau_s.5'] - table['tau_s1'])), .1)
 
   @pytest.mark.slow
   def test_graph(self):
@@ -223,6 +242,44 @@ class ClaimsTest(parameterized.TestCase):
     for ratio in ('.5', '1', '2'):
       curve = table[f'mse_erf_1_{ratio}']
       self.assertLess(np.min(curve), .95 * curve[-1])
+
+  def test_initialisation_and_prior(self):
+    table = self.table('initialisation_and_prior', '--stds=.5,2',
+                       '--n_times=40')
+    of = lambda name, activation: table[name][
+        table['activation'] == activation]
+    relu, erf = 0, 1
+    # Gradient flow knows s0 alone, the posterior s alone; in ReLU networks the
+    # size of weights is no more than a temperature, which is small.
+    for name, spread in (('ntk', 1e-6), ('nngp', .02)):
+      errors = of(name, relu)
+      self.assertLess(np.max(errors) / np.min(errors) - 1, spread)
+    np.testing.assert_allclose(of('distance', relu)[::2],
+                               of('distance', relu)[1::2], rtol=1e-6)
+    for end, std in (('ntk', 's0'), ('nngp', 's')):
+      errors, stds = of(end, erf), of(std, erf)
+      small, large = errors[stds == .5], errors[stds == 2.]
+      np.testing.assert_allclose(small, small[0], rtol=1e-6)
+      self.assertGreater(small[0], 1.4 * large[0])
+    self.assertGreater(np.max(of('distance', erf)),
+                       4 * np.max(of('distance', relu)))
+    # How long the first phase takes: the inverse of s0^2 for ReLU, less for
+    # units that saturate.
+    for activation, factor in ((relu, 16.), (erf, 3.)):
+      times = of('gradient_time', activation)
+      np.testing.assert_allclose(times[0] / times[1], factor, rtol=.05)
+    # No end is better than the best between, which for ReLU comes early.
+    for activation in (relu, erf):
+      self.assertTrue(np.all(of('best', activation) < 1.01 * np.minimum(
+          of('ntk', activation), of('nngp', activation))))
+    self.assertLess(np.max(of('best_diffusion_time', relu)), .1)
+    self.assertGreater(np.max(of('best_diffusion_time', erf)), 1.)
+    # Single networks spread with their weights, whatever the nonlinearity.
+    for name, stds in (('ntk_network', 's0'), ('nngp_network', 's')):
+      for activation in (relu, erf):
+        errors, values = of(name, activation), of(stds, activation)
+        self.assertGreater(np.min(errors[values == 2.]),
+                           4 * np.max(errors[values == .5]))
 
   def test_convolutional_network(self):
     table = self.table('convolutional_network', '--n_train=12', '--n_test=20',
@@ -322,9 +379,45 @@ class ClaimsTest(parameterized.TestCase):
       self.assertLess(table[f'rms_erf_{task}'][-1], 1e-3)
     self.assertGreater(table['rms_relu_01'][-1], 1e-2)
 
+  def test_synchronised_drift(self):
+    table = self.table('synchronised_drift', '--n_networks=0')
+    # Hidden units forget all but, of ReLU, their mean activation.
+    for activation, left in (('erf', 0.), ('relu', 1 / np.pi)):
+      hidden = table[f'hidden_{activation}']
+      self.assertGreater(hidden[0], .95)
+      self.assertTrue(np.all(np.diff(hidden) < 0))
+      self.assertAlmostEqual(hidden[-1], left, delta=1e-3)
+      self.assertGreater(table[f'outputs_{activation}'][-1], .65)
+      for regime in ('all_learn', 'hidden_learn'):
+        accuracy = table[f'accuracy_{regime}_{activation}']
+        np.testing.assert_allclose(accuracy, accuracy[0], atol=1e-4)
+        self.assertGreater(accuracy[0], .88)
+      alone = table[f'accuracy_none_learns_{activation}']
+      self.assertAlmostEqual(alone[0], accuracy[0], delta=.01)
+      self.assertAlmostEqual(alone[-1], .5, delta=.02)
+
 
 @pytest.mark.slow
 class FiniteNetworksTest(parameterized.TestCase):
+
+  def test_synchronised_drift(self):
+    folder = self.create_tempdir().full_path
+    done = run('synchronised_drift', f'--output_dir={folder}', '--n_train=10',
+               '--n_test=60', '--n_networks=12', '--width=128')
+    self.assertEqual(done.returncode, 0, done.stderr)
+    table = read(folder, 'synchronised_drift')
+    for activation in ('erf', 'relu'):
+      get = lambda name, of=activation: table[f'{name}_{of}']
+      seen = np.isfinite(get('networks_hidden'))
+      self.assertGreater(np.sum(seen), 5)
+      np.testing.assert_allclose(get('networks_hidden')[seen],
+                                 get('hidden')[seen], atol=.03)
+      # About five standard errors; those that are told are of six pairs.
+      for regime, atol in (('all_learn', .08), ('hidden_learn', .08),
+                           ('none_learns', .2)):
+        np.testing.assert_allclose(get(f'networks_accuracy_{regime}')[seen],
+                                   get(f'accuracy_{regime}')[seen], atol=atol)
+        self.assertLess(np.max(get(f'networks_error_{regime}')[seen]), .08)
 
   def test_langevin_vs_theory(self):
     folder = self.create_tempdir().full_path
