@@ -32,7 +32,7 @@ _ALL = 2000
 # Ratios of lags of those that are looked at otherwise, and inputs by which one
 # is chosen.
 _RATIOS, _SOME = (3., 2., 1.5, 1.2), 6
-# Fractions of all modes that may be looked at, and modes by which one is chosen.
+# Parts of all modes that may be looked at, and modes by which it is chosen.
 _FRACTIONS, _SOME_MODES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2), 3
 # Variance, relative to the mean one, that is not told from nothing.
 _NUGGET = 1e-10
