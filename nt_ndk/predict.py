@@ -21,7 +21,10 @@ networks that learn with weight decay and noise:
 5) :func:`log_marginal_likelihood`: the evidence for a network and a
    temperature, and its derivatives.
 
-6) :func:`markov_proximal_ensemble`: draws of networks that learn with any loss.
+6) :func:`differentiable_mean`: the mean along learning, with derivatives in
+   temperature, time and all numbers of the network.
+
+7) :func:`markov_proximal_ensemble`: draws of networks that learn with any loss.
 """
 
 from neural_tangents.predict import Gaussian
@@ -35,6 +38,8 @@ from neural_tangents.predict import ODEState
 from nt_ndk._src.base.protocol import Phase
 from nt_ndk._src.predictors.any_loss import Draws
 from nt_ndk._src.predictors.any_loss import markov_proximal_ensemble
+from nt_ndk._src.predictors.derivatives import differentiable_mean
+from nt_ndk._src.predictors.derivatives import MeanDerivatives
 from nt_ndk._src.predictors.diffusive_limit import diffusive_limit_mse_ensemble
 from nt_ndk._src.predictors.evidence import log_marginal_likelihood
 from nt_ndk._src.predictors.markov_proximal import markov_proximal_mse_ensemble
@@ -50,6 +55,7 @@ __all__ = [
     'markov_proximal_mse_ensemble', 'Phase', 'diffusive_limit_mse_ensemble',
     'representational_drift_mse_ensemble', 'optimal_stopping',
     'OptimalStopping', 'Phases', 'log_marginal_likelihood',
+    'differentiable_mean', 'MeanDerivatives',
     'markov_proximal_ensemble', 'Draws',
     'Gaussian', 'gp_inference', 'gradient_descent', 'gradient_descent_mse',
     'gradient_descent_mse_ensemble', 'max_learning_rate', 'ODEState',

@@ -65,8 +65,8 @@ def check_not_traced(name: str, values: PyTree) -> None:
     raise TypeError(
         f'`{name}` must be known numbers, got values traced by `jax.jit`, '
         '`jax.vmap` or `jax.grad`. A predictor chooses its grids by the '
-        'numbers that it is given: call it outside of these. For derivatives '
-        'take central differences of predictions with a small `rtol`.')
+        'numbers that it is given: call it outside of these. For derivatives of'
+        ' the mean there is `predict.differentiable_mean`.')
 
 
 def to_arrays(name: str, x: PyTree) -> PyTree:

@@ -35,6 +35,7 @@ many decades, and Radau IIA damps the fast ones (stiff accuracy).
    equations are solved for :math:`\sqrt a \rho`, for which they are symmetric.
 """
 
+import copy
 import functools
 import time
 from typing import Any, Callable, Iterator, NamedTuple, Optional, Protocol
@@ -435,6 +436,7 @@ class VolterraSolver:
       stages: int = 8,
       max_step: float = np.inf,
       fixed_step: Optional[float] = None,
+      panels: Optional[np.ndarray] = None,
       journal: Optional[Journal] = None,
       weight: Optional[np.ndarray] = None,
       scale: Optional[float] = None,
@@ -458,6 +460,7 @@ class VolterraSolver:
         panels is `2 * stages - 1` for a smooth kernel.
       max_step: largest length of a panel.
       fixed_step: length of all panels, without adaptation (to measure orders).
+      panels: ends of panels, without adaptation; the beginning first.
       journal: keeps panels, and has those of an earlier solution of the same
         equation, which is taken up where it ended.
       weight: `[n]`, factors of :math:`\rho` in the integral, not negative; by
@@ -483,7 +486,7 @@ class VolterraSolver:
     self._limit = limit
     self._limit_from = limit_from
     self._max_step = max_step
-    self._fixed_step = fixed_step
+    self._fixed_step, self._panels = fixed_step, panels
     self._collocation = quadrature.Collocation.radau(stages)
     self._scale = scale or max(float(np.sqrt(np.mean(np.square(y)))), 1e-300)
     self._root = None if weight is None else (
@@ -826,6 +829,9 @@ class VolterraSolver:
       if self._fixed_step is not None:
         step = self._fixed_step
       step = min(step, self._stop - start)
+      if self._panels is not None:
+        step = self._panels[len(self.ends)] - start
+      adapts = self._fixed_step is None and self._panels is None
       try:
         points, weights, panel = self._try_panel(step)
       except np.linalg.LinAlgError as e:
@@ -841,7 +847,7 @@ class VolterraSolver:
         raise ArithmeticError(
             f'The solution is not finite at diffusion time {start + step:.3e}.')
       factor = _SAFETY * (tol / max(error, 1e-8 * tol))**(1 / stages)
-      if error > tol and self._fixed_step is None:
+      if error > tol and adapts:
         self.stats['rejected'] += 1
         before, rejected = rejected, (step, jump)
         # A shorter panel left the jump: an error of the panel before, or noise.
@@ -944,15 +950,51 @@ class VolterraSolver:
     Args:
       tau: `[t]`, times within the panels.
     """
+    integral = to_host(_weigh(self._known()[1],
+                              self._pad(self._weights_at(tau))))
+    return to_host(self._right(tau)) - self.solution(tau) - integral
+
+  def _weights_at(self, tau: np.ndarray) -> np.ndarray:
+    """Weights `[t, points, R]` of integrals up to times within the panels."""
     panels, starts = self._panels_of(tau)
     stages = len(self._collocation.points)
-    weights = np.zeros((len(tau), len(self._points), self._images.shape[1]))
-    for i, (t, p, start) in enumerate(zip(tau[:, None], panels, starts)):
-      weights[i, :p * stages] = self._past_weights(t, p)
-      weights[i, p * stages:(p + 1) * stages] = self._own_weights(
-          t, start, self.ends[p + 1] - start)
-    integral = to_host(_weigh(self._known()[1], self._pad(weights)))
-    return to_host(self._right(tau)) - self.solution(tau) - integral
+    weights = np.zeros((len(tau), len(self._points), self._at_gauss.shape[-1]))
+    for p, start in set(zip(panels, starts)):
+      here = panels == p
+      weights[here, :p * stages] = self._past_weights(tau[here], p)
+      weights[here, p * stages:(p + 1) * stages] = self._own_weights(
+          tau[here], start, self.ends[p + 1] - start)
+    return weights
+
+  def through(self, kernel: TimeKernel,
+              factors: Matrices) -> Callable[[np.ndarray], np.ndarray]:
+    r"""Integrals of the solution so far, with several other kernels.
+
+    Args:
+      kernel: functions of time, those of all matrices for the first kernel
+        before those for the next one.
+      factors: `[m, M * n]`, matrices that the kernels have in common.
+
+    Returns:
+      A function that takes times `[t]` within the panels to :math:`\gamma
+      \int_0^\tau \mathcal K_d(\tau, \tau') \rho(\tau') d\tau'`, `[t, D, m,
+      k]`.
+    """
+    other = copy.copy(self)
+    other._kernel = kernel
+    other._at_gauss = kernel.at_earlier(self._gauss)
+    images = self._images_of(self._known()[0],
+                             to_host(factors) if self._small else factors)
+    terms = images.shape[1]
+
+    def integrals(tau: np.ndarray) -> np.ndarray:
+      weights = other._pad(other._weights_at(tau))
+      t, points, functions = weights.shape
+      weights = weights.reshape((t, points, -1, terms)).swapaxes(1, 2)
+      out = to_host(_weigh(images, weights.reshape((-1, points, terms))))
+      return out.reshape((t, functions // terms) + out.shape[1:])
+
+    return integrals
 
   def moments(self, panels: int) -> tuple[np.ndarray, np.ndarray]:
     r"""The measure :math:`\gamma a \rho(\tau) d\tau` of the first panels.

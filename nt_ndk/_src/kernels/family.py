@@ -321,14 +321,23 @@ class Table(NamedTuple):
 
   def family(self, chosen: np.ndarray) -> KernelFamily:
     """Interpolates between the chosen pairs of times, indices `[R]`."""
-    phi = fit(self.values, chosen) / self.size[chosen]
+    return self.interpolated(self.tau[chosen], fit(self.values, chosen) /
+                             self.size[chosen])
+
+  def interpolated(self, tau: np.ndarray, phi: np.ndarray) -> KernelFamily:
+    """Functions of time `[Q, R]`, relative to sizes, between those of the grid.
+
+    Args:
+      tau: pairs of times that the functions belong to.
+      phi: the functions at all pairs of times.
+    """
     grid = self.earlier.size, self.lag.size
     phi = phi[-grid[0] * grid[1]:].reshape(grid + (-1,))
     earlier, phi = _span(self.earlier.to_series(phi))
     lag, phi = _span(self.lag.to_series(np.moveaxis(phi, 1, 0)))
     core = np.ascontiguousarray(np.moveaxis(phi, 1, 0))
-    return KernelFamily(self.tau[chosen], self.earlier, self.lag, self.log_size,
-                        earlier, lag, core, self.cusp_width)
+    return KernelFamily(tau, self.earlier, self.lag, self.log_size, earlier,
+                        lag, core, self.cusp_width)
 
 
 class Sample(Protocol):

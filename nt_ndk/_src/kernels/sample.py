@@ -114,9 +114,18 @@ class Training:
     return np.stack(np.meshgrid(rows, columns, indexing='ij'), -1).reshape(
         (-1, 2))
 
+  def members(self, pairs: np.ndarray, tau: np.ndarray) -> np.ndarray:
+    """All that is to be compressed together, `[rows, P]`, times first."""
+    return self.pairs(pairs, tau)
+
   def joined(self, x_test: PyTree, arrays: dict[str, Any]) -> 'Training':
     """The same, with rows of test samples after those of training samples."""
-    out = Training(self.evaluator.joined(x_test, arrays), self.get, self.start)
+    return self._continued(Training(
+        self.evaluator.joined(x_test, arrays), self.get, self.start), x_test,
+                           arrays)
+
+  def _continued(self, out: 'Training', x_test: PyTree,
+                 arrays: dict[str, Any]) -> 'Training':
     out.n = self.n
     out._nonzero = np.concatenate([
         self._nonzero,
@@ -166,10 +175,12 @@ class Sample:
     exhausted: number of pairs of times from which on there are too few pairs of
       samples to choose by.
   """
+  _sizes = _PAIRS, _FEW_PAIRS
 
   def __init__(self, training: Training, tests: list[tuple[PyTree, Any]],
                weights: Optional[Weights], scales: kernel_family.TimeScales,
-               many: bool, rng: np.random.RandomState) -> None:
+               many: bool, rng: np.random.RandomState, functions: int = 1,
+               tol: float = 0.) -> None:
     """Chooses pairs and rows.
 
     Args:
@@ -179,10 +190,12 @@ class Sample:
       scales: time scales of the kernel.
       many: whether to keep as many pairs as of vectors.
       rng: draws pairs and rows.
+      functions: number of kernels that are compressed together.
+      tol: what may be left of pairs that are not kept, relative to the largest.
     """
     self._scales, self._weights = scales, weights
     n, locations, kernel = training.n, training.locations, training
-    count, most, times = _PAIRS if many else _FEW_PAIRS
+    count, most, times = self._sizes[0 if many else 1]
     samples = training.samples
     if len(samples)**2 <= most:
       pool = np.stack(np.meshgrid(samples, samples), -1).reshape((-1, 2))
@@ -208,10 +221,11 @@ class Sample:
       pools.append(training.entries(np.concatenate(rows)))
     pool = np.unique(np.concatenate(pools), axis=0)
     self._kernel = kernel
-    tau = kernel_family.some_times(2 * scales.slow, times, rng)
-    values = kernel.pairs(pool, tau)
+    tau = kernel_family.some_times(2 * scales.slow, -(-times // functions), rng)
+    values = kernel.members(pool, tau)
     some = np.flatnonzero(np.any(values, 0))
-    chosen = some[kernel_family.greedy(values.T[some], 0., count)[0]]
+    chosen = some[kernel_family.greedy(
+        values.T[some], tol * np.max(np.abs(values)), count)[0]]
     self._pairs = pool[chosen]
     self.exhausted = _FULL * len(chosen)
 
@@ -228,11 +242,11 @@ class Sample:
       columns = [known[tuple(pair)]
                  for pair in training.entries(np.concatenate(rows))]
       products = np.einsum('qin,cnk->qcik', values[:, columns].reshape(
-          (len(tau), -1, weights.vectors.shape[1])), weights.vectors,
+          (len(values), -1, weights.vectors.shape[1])), weights.vectors,
                            optimize=True)
       products = products.reshape(products.shape[:2] + (-1,))
       mix = rng.normal(size=(products.shape[-1], _MIXTURES))
-      products = (products @ mix).reshape((len(tau), -1))
+      products = (products @ mix).reshape((len(values), -1))
       self._products, *_ = np.linalg.lstsq(values[:, chosen] / self._scale,
                                            products, rcond=None)
 
@@ -245,7 +259,7 @@ class Sample:
     return np.mean(self._equal(tau), 1) - self._mean
 
   def values(self, tau: np.ndarray) -> np.ndarray:
-    pairs = self._kernel.pairs(self._pairs, tau) / self._scale
+    pairs = self._kernel.members(self._pairs, tau) / self._scale
     return np.concatenate([pairs, pairs @ self._products], 1)
 
   def relevance(self, tau: np.ndarray) -> np.ndarray:

@@ -115,6 +115,15 @@ class Posterior:
     problem.warn(error)
     return factor, weights, error
 
+  @property
+  def weights(self) -> Matrices:
+    """`(C + T)^-1 Y`, of the samples that are learned, `[n, k]`."""
+    return self._factorized[1]
+
+  def solve(self, right: Matrices) -> Matrices:
+    """`(C + T)^-1` times other columns `[n, c]`."""
+    return _weights(self._factorized[0], right)
+
   def predictions(self, x_test: PyTree, compute_cov: ComputeCov = False,
                   **kwargs: Any) -> tuple[np.ndarray, Optional[np.ndarray]]:
     """Mean and covariance.

@@ -67,6 +67,22 @@ class Trajectory:
     """Mean and covariance at the end of a stage that does not end."""
     return self._posteriors[stage].predictions(x_test, compute_cov, **kwargs)
 
+  @property
+  def solutions(self) -> list[tuple[VolterraSolver, np.ndarray,
+                                    Optional[np.ndarray]]]:
+    """Of a single stage with noise: of each group of columns, as far as known.
+
+    A solution, its targets `[n, c]`, and the columns `[c, k]` that these are
+    components of, or `None`.
+    """
+    return [(cast(VolterraSolver, group._parts[0]), group._lessons[0].y,
+             group._mix) for group in self._groups]
+
+  @property
+  def scale(self) -> float:
+    """What errors are relative to."""
+    return self._groups[0]._scale
+
   def mean(self, t: np.ndarray, x_test: PyTree, **kwargs: Any) -> np.ndarray:
     """Mean predictions `[T, m, k]` at training times `[T]`."""
     problem, groups = self._problem, self._groups
@@ -288,8 +304,8 @@ class _Columns:
     error = kernels
     for p, part in enumerate(self._parts[:last + 1]):
       if isinstance(part, VolterraSolver):
-        error = max(error, kernels + part.tolerance + self._time_error(
-            part, part.ends[0] + since[numbers == p]), part.floor)
+        error = max(error, kernels + part.tolerance + time_error(
+            part, part.ends[0] + since[numbers == p], self._scale), part.floor)
     self.error = float(max(error, self._limit_error(last, latest)))
     self.panels = sum(int(solver.stats['panels']) for solver in solvers)
 
@@ -359,15 +375,16 @@ class _Columns:
     return float(np.max(np.abs(
         solver.solution(end)[0] - self._limit(number)))) / self._scale
 
-  def _time_error(self, solver: VolterraSolver, tau: np.ndarray) -> float:
-    """Error of interpolation in time, at most that of the worst panel.
 
-    What is left of the equations between the points of panels is closer to it,
-    but for rounding errors, which equations amplify.
-    """
-    inside = np.sort(tau[(tau > solver.ends[0]) & (tau <= solver.ends[-1])])
-    if not inside.size:
-      return 0.
-    some = inside[np.linspace(0, len(inside) - 1, 2 * _CHECKS).astype(int)]
-    defect = np.max(np.abs(solver.defect(some))) / self._scale
-    return float(np.minimum(defect, np.max(solver.errors)))
+def time_error(solver: VolterraSolver, tau: np.ndarray, scale: float) -> float:
+  """Error of interpolation in time, at most that of the worst panel.
+
+  What is left of the equations between the points of panels is closer to it,
+  but for rounding errors, which equations amplify.
+  """
+  inside = np.sort(tau[(tau > solver.ends[0]) & (tau <= solver.ends[-1])])
+  if not inside.size:
+    return 0.
+  some = inside[np.linspace(0, len(inside) - 1, 2 * _CHECKS).astype(int)]
+  defect = np.max(np.abs(solver.defect(some))) / scale
+  return float(np.minimum(defect, np.max(solver.errors)))
