@@ -104,8 +104,8 @@ def _check_inputs(kernel_fn, x, kwargs):
   network = programs.Network(kernel_fn, 'ndk', False, tuple(
       (k, v) for k, v in kwargs.items() if k not in pairs))
   try:
-    # What it has been traced for is remembered.
-    programs.pair_size(network, sample_shapes(x, pairs))
+    # What has been traced is remembered.
+    programs.check_inputs(network, sample_shapes(x, pairs))
   except (AttributeError, TypeError) as e:
     shapes = ' and '.join(str(np.shape(a))
                           for a in jax.tree_util.tree_leaves(x))

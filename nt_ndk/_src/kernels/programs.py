@@ -118,6 +118,23 @@ def _arrays(jaxpr: Any) -> Iterator[Any]:
       yield from _arrays(getattr(part, 'jaxpr', part))
 
 
+def _traced(network: Network, samples: Any, numbers: tuple[int, int]) -> Any:
+  """Program of a kernel of these numbers of samples, see `pair_size`."""
+  leaves, structure = samples
+  first, second = (jax.tree_util.tree_unflatten(structure, [
+      jax.ShapeDtypeStruct((n,) + shape, dtype) for shape, dtype in leaves])
+                   for n in numbers)
+  return jax.make_jaxpr(network.kernel)(
+      first, second, np.zeros(()), np.zeros(()), network.numbers,
+      network.chosen)
+
+
+@functools.lru_cache(maxsize=64)
+def check_inputs(network: Network, samples: Any) -> None:
+  """Raises what the network raises if inputs do not fit, see `pair_size`."""
+  _traced(network, samples, (1, 1))
+
+
 @functools.lru_cache(maxsize=64)
 def pair_size(network: Network, samples: Any) -> int:
   """Entries of the largest array that a kernel of inputs goes through, a pair.
@@ -130,13 +147,7 @@ def pair_size(network: Network, samples: Any) -> int:
     samples: leaves and structure of inputs, and of what belongs to them, all of
       them shapes and dtypes of a sample.
   """
-  leaves, structure = samples
-  first, second = (jax.tree_util.tree_unflatten(structure, [
-      jax.ShapeDtypeStruct((n,) + shape, dtype) for shape, dtype in leaves])
-                   for n in _SAMPLES)
-  program = jax.make_jaxpr(network.kernel)(
-      first, second, np.zeros(()), np.zeros(()), network.numbers,
-      network.chosen)
+  program = _traced(network, samples, _SAMPLES)
   pairs = _SAMPLES[0] * _SAMPLES[1]
   return max([1] + [a.size // pairs for a in _arrays(program.jaxpr)
                     if hasattr(a, 'size') and a.size % pairs == 0])
