@@ -33,8 +33,11 @@ _ON_PAIRS, _IN_TIME, _IN_TIME_OF_IMAGES, _CANDIDATES = .03, 1e-3, .1, 1e-3
 _SOME_TIMES, _SIZES = 1000, 32
 _MAX_RANK = 160
 # Pairs of samples that are kept at most, out of how many, by derivatives and
-# kernels at how many times in all.
-_PAIRS = 192, 384, 384
+# kernels at how many times in all; of vectors, and of images.
+_PAIRS, _FEW_PAIRS = (192, 384, 384), (64, 96, 128)
+# Training outputs of images up to which products with weights are worth their
+# cost.
+_FEW_WEIGHTS = 256
 _EPS = float(np.finfo(float).eps)
 
 
@@ -61,14 +64,17 @@ class _Training(Training):
 
 class _Sample(sample_lib.Sample):
   """Derivatives and the kernel on a sample, `[Q, (D + 1) * columns]`."""
-  _sizes = 2 * (_PAIRS,)
+  _sizes = _PAIRS, _FEW_PAIRS
 
   def __init__(self, training: _Training, tests: list[tuple[PyTree, Any]],
                weights: Weights, scales: kernel_family.TimeScales,
                tol: float) -> None:
     self._functions = len(training.derivatives) + 1
-    super().__init__(training, tests, weights, scales, True,
-                     np.random.RandomState(0), self._functions, tol)
+    vectors = training.evaluator.vectors
+    few = training.n * training.locations <= _FEW_WEIGHTS
+    super().__init__(training, tests, weights if vectors or few else None,
+                     scales, vectors, np.random.RandomState(0), self._functions,
+                     tol)
 
   def values(self, tau: np.ndarray) -> np.ndarray:
     return super().values(tau).reshape((len(tau), -1))
@@ -118,8 +124,7 @@ class CompressedDerivatives:
       weights: what predictions multiply derivatives with.
       tests: test inputs, and keyword arguments that belong to them.
     """
-    self._derivatives, self._rtol = derivatives, rtol
-    self._known, self._scales = family, scales
+    self._derivatives, self._known = derivatives, family
     self._training = _Training(evaluator, derivatives)
     seen = [self._training.seen(*test) for test in tests]
     tol = _ON_PAIRS * rtol
