@@ -32,6 +32,8 @@ _DATA_DIR = flags.DEFINE_string(
     'data_dir', None, 'Folder with the original MNIST files.', required=True)
 _N = flags.DEFINE_integer('n', 1000, 'Training samples.')
 _REPEATS = flags.DEFINE_integer('repeats', 5, 'Measurements.')
+_CASES = flags.DEFINE_list(
+    'cases', ['images', 'table'], 'Data to measure with.')
 _OUTPUT = flags.DEFINE_string('output', None, 'CSV file to write.')
 
 
@@ -59,7 +61,8 @@ def table_data(n):
 
 def image_data(n):
   x, y, x_test, _ = datasets.load('mnist', (4, 9), n, 200, _DATA_DIR.value)
-  return *datasets.in_their_span(x, x_test), y
+  x, x_test = datasets.in_their_span(x, x_test)
+  return x, y, x_test
 
 
 def measure(f):
@@ -71,16 +74,13 @@ def measure(f):
 def main(_):
   jax.config.update('jax_enable_x64', True)
   n, rows = _N.value, []
-  x, x_test, y = image_data(n)
-  images = x, y, x_test
-  table = table_data(n)
-  for name, phi, depth, rtol, (x, y, x_test), temperature in (
-      ('images, ReLU', stax.Relu, 3, 1e-5, images, 1e-3),
-      ('images, erf', stax.Erf, 3, 1e-5, images, 1e-3),
-      ('images, erf', stax.Erf, 3, 1e-7, images, 1e-3),
-      ('table, ReLU', stax.Relu, 2, 1e-5, table, .1),
-      ('table, erf', stax.Erf, 2, 1e-5, table, .1)):
-    of = network(phi, depth)
+  for data, activation, depth, rtol, temperature in (
+      ('images', 'ReLU', 3, 1e-5, 1e-3), ('images', 'erf', 3, 1e-5, 1e-3),
+      ('table', 'ReLU', 2, 1e-5, .1), ('table', 'erf', 2, 1e-5, .1)):
+    if data not in _CASES.value:
+      continue
+    x, y, x_test = (image_data if data == 'images' else table_data)(n)
+    of = network(stax.Relu if activation == 'ReLU' else stax.Erf, depth)
     t = np.geomspace(1., 1e9, 10)
     seconds = []
     for i in range(_REPEATS.value + 1):
@@ -95,8 +95,9 @@ def main(_):
               parameters, temperature, t, x_test))))  # pylint: disable=cell-var-from-loop
     alone, both = np.array(seconds[1:]).T
     rows.append(dict(
-        case=name, n=n, depth=depth, rtol=rtol, mean=np.median(alone),
-        with_derivatives=np.median(both), ratio=np.median(both / alone),
+        data=data, activation=activation, n=n, depth=depth, rtol=rtol,
+        mean=np.median(alone), with_derivatives=np.median(both),
+        ratio=np.median(both / alone),
         largest_ratio=np.max(both / alone), rank=both_fn.stats['rank'],
         derivative_rank=both_fn.stats['derivative_rank'],
         estimated_error=both_fn.stats['estimated_error'],

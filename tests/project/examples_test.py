@@ -322,6 +322,21 @@ class ClaimsTest(parameterized.TestCase):
                        table['calibration'][0])
     self.assertGreater(table['margin'][-1], 1.)
 
+  def test_choose_hyperparameters(self):
+    table = self.table('choose_hyperparameters', '--tasks=digits',
+                       '--n_train=40', '--n_test=300', '--n_splits=2',
+                       '--maxiter=6')
+    error = {name: np.mean(table[f'digits_{name}']) for name in (
+        'time', 'end', 'evidence', 'evidence_all', 'ntk', 'ntk_tuned', 'grid')}
+    # To stop before equilibrium is better than to go on, but not better than
+    # gradient flow whose initial weights are chosen too.
+    self.assertTrue(np.all(table['digits_phase'] < 2))
+    for name in ('end', 'evidence'):
+      self.assertLess(error['time'], .97 * error[name])
+    self.assertLess(abs(error['time'] - error['ntk_tuned']), .01)
+    # Validation data are worth more as training data.
+    self.assertLess(error['evidence_all'], .9 * error['time'])
+
   def test_continual_learning(self):
     table = self.table('continual_learning', '--n_train=8', '--n_test=40',
                        '--n_networks=0', '--n_times=8', '--rtol=1e-3')
