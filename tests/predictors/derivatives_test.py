@@ -302,7 +302,7 @@ class DerivativesTest(parameterized.TestCase):
     x = np.linspace(-3., 3., 12)[:, None]
     self.check_differences(
         functools.partial(shared, phi=phi, depth=2), _SHARED, .01, x,
-        np.sin(2 * x), x[:5] + .1, np.geomspace(.1, 1e7, 8), h=.04)
+        np.sin(2 * x), x[:5] + .1, np.geomspace(.1, 1e7, 8))
 
   @pytest.mark.slow
   def test_differences_of_equal_and_opposite_inputs(self):
