@@ -152,6 +152,13 @@ class PathsTest(absltest.TestCase):
     self.assertLess(np.max(np.abs(errors)), 2e-2)
     self.assertLess(np.max(np.abs(np.diagonal(errors))), 2e-3)
 
+  def test_one_output_has_no_modes_to_leave_out(self):
+    grid = steps(.5, .01, .1, 5.)
+    out, _, exact, _ = self.covariances(grid, True, [np.ones((1, 1))] * 3)
+    flat = out.reshape((-1, out.shape[-1]))
+    np.testing.assert_allclose(np.diagonal(flat @ flat.T), np.diagonal(exact),
+                               rtol=1e-2)
+
   def test_few_modes_of_earlier_times_are_enough(self):
     x = np.random.default_rng(0).uniform(-2, 2, 40)
     lag = x - x[:, None]

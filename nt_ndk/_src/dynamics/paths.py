@@ -122,7 +122,8 @@ class Paths:
         self._kernel.phi(self.tau, self.tau), 0)))
     vectors = vectors[:, ::-1]
     share = np.maximum(evals, 0.).cumsum()[::-1] / max(evals.sum(), 1e-300)
-    for count in (int(np.ceil(p * fraction)) for fraction in _FRACTIONS):
+    counts = [int(np.ceil(p * fraction)) for fraction in _FRACTIONS]
+    for count in (count for count in counts if count < p):
       some = np.linspace(count, p - 1, _SOME_MODES).astype(int)
       few = self._combinations(vectors[:, some])
       few._ratio = np.inf
@@ -173,7 +174,9 @@ class Paths:
   def bytes(self) -> int:
     """Memory that the law of outputs at one time takes, at most."""
     earlier = max(len(self._given(j)) for j in range(len(self.tau))) - 1
-    return 24 * (self.outputs + max(earlier, 1) * self._of_modes.shape[1])**2
+    # Averages over a step look at both of its ends.
+    return 24 * (self.outputs + max(earlier * self._of_modes.shape[1],
+                                    self.outputs))**2
 
   def _given(self, j: int) -> np.ndarray:
     """Indices of earlier times that are looked at, the latest first."""
