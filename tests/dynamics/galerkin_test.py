@@ -30,12 +30,14 @@ class Decays:
     self._functions = functions
 
   def at_earlier(self, tau_):
-    return np.zeros(np.shape(tau_) + (1, len(self._functions)))
+    count = len(self._functions)
+    return np.broadcast_to(np.eye(count), np.shape(tau_) + (count, count))
 
-  def phi(self, tau, tau_, at_earlier=None):
-    del at_earlier
+  def phi(self, tau, tau_):
     lag = np.asarray(tau) - tau_
     return np.stack([f(lag) for f in self._functions], -1)
+
+  at_later = phi
 
 
 def exponential(lag):

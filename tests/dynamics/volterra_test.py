@@ -8,6 +8,7 @@ right-hand side 1, the integral is `c / (c + 1) (1 - exp(-(c + 1) t))` in each
 eigenvector, `c = gamma g` (one linear layer, in diffusion time).
 """
 
+import functools
 from unittest import mock
 
 from absl.testing import absltest
@@ -31,11 +32,15 @@ class Memory:
     self.cusp, self.cusp_width = cusp, cusp_width
 
   def at_earlier(self, tau_):
-    return np.zeros(np.shape(tau_))
+    return np.ones(np.shape(tau_) + (1, 1))
 
-  def phi(self, tau, tau_, at_earlier=None):
+  def at_later(self, tau, tau_):
     lag = np.maximum(tau - tau_, 0.)
     return (np.exp(-lag) * (1 - self.cusp * np.sqrt(lag)))[..., None]
+
+  def phi(self, tau, tau_):
+    return np.einsum('...b,...br->...r', self.at_later(tau, tau_),
+                     self.at_earlier(tau_))
 
 
 def solver(g, gamma=1., cusp=0., columns=1, **kwargs):
@@ -46,6 +51,23 @@ def solver(g, gamma=1., cusp=0., columns=1, **kwargs):
   y = jnp.asarray(u @ np.ones((len(g), columns)))
   return volterra.VolterraSolver(
       Memory(cusp), matrix, y, gamma, **kwargs), matrix, u
+
+
+def turning(g, journal=None):
+  """One matrix that gives way to another, of the same eigenvalues."""
+  class Turning(Memory):
+    def at_earlier(self, tau_):
+      return np.broadcast_to(np.eye(2), np.shape(tau_) + (2, 2))
+
+    def at_later(self, tau, tau_):
+      late = (tau / self.tau_max)**2 + 0. * tau_
+      return super().at_later(tau, tau_) * np.stack([1. - late, late], -1)
+
+  rng, n = np.random.default_rng(0), len(g)
+  bases = [np.linalg.qr(rng.normal(size=(n, n)))[0] for _ in range(2)]
+  factors = jnp.asarray(np.concatenate([u * g @ u.T for u in bases], 1))
+  return volterra.VolterraSolver(Turning(), factors, jnp.asarray(rng.normal(
+      size=(n, 1))), 1., rtol=1e-6, journal=journal)
 
 
 def exact(g, gamma, t):
@@ -136,18 +158,15 @@ class VolterraTest(parameterized.TestCase):
 
   def test_functions_of_earlier_times(self):
     # Within panels they are interpolated: to far below the tolerance.
+    wave = lambda tau_: 1 + .5 * np.cos(3 * np.asarray(tau_))[..., None]
+
     class Exact(Memory):
+      def at_later(self, tau, tau_):
+        return super().at_later(tau, tau_) * wave(tau_)
+
+    class Interpolated(Memory):
       def at_earlier(self, tau_):
-        return 1 + .5 * np.cos(3 * np.asarray(tau_))[..., None]
-
-      def phi(self, tau, tau_, at_earlier=None):
-        return super().phi(tau, tau_) * self.at_earlier(tau_)
-
-    class Interpolated(Exact):
-      def phi(self, tau, tau_, at_earlier=None):
-        if at_earlier is None:
-          at_earlier = self.at_earlier(tau_)
-        return Memory.phi(self, tau, tau_) * at_earlier
+        return wave(tau_)[..., None]
 
     solutions = []
     for kernel in (Exact(), Interpolated()):
@@ -162,7 +181,7 @@ class VolterraTest(parameterized.TestCase):
     # rho + int (t - t')^(1/2) rho = 1 is solved by a Mittag-Leffler series.
     # The cusp lies next to panels and inside them.
     class Root(Memory):
-      def phi(self, tau, tau_, at_earlier=None):
+      def at_later(self, tau, tau_):
         return np.sqrt(np.maximum(tau - tau_, 0.))[..., None]
 
     solve = volterra.VolterraSolver(Root(), jnp.ones((1, 1)), jnp.ones((1, 1)),
@@ -249,19 +268,8 @@ class VolterraTest(parameterized.TestCase):
   @parameterized.parameters(0, 3, -2)
   @mock.patch.object(volterra, '_DIRECTLY', 0)
   def test_goes_on_where_another_was_stopped(self, panels):
-    # One matrix gives way to another, so that there are new modes underway.
-    class Turning(Memory):
-      def phi(self, tau, tau_, at_earlier=None):
-        late = (tau / self.tau_max)**2 + 0. * tau_
-        return super().phi(tau, tau_) * np.stack([1. - late, late], -1)
-
-    rng = np.random.default_rng(0)
-    g = np.geomspace(1e-3, 1e3, 40)
-    bases = [np.linalg.qr(rng.normal(size=(40, 40)))[0] for _ in range(2)]
-    factors = jnp.asarray(np.concatenate([u * g @ u.T for u in bases], 1))
-    y = jnp.asarray(rng.normal(size=(40, 1)))
-    make = lambda journal: volterra.VolterraSolver(
-        Turning(), factors, y, 1., rtol=1e-6, journal=journal)
+    # There are new modes underway.
+    make = functools.partial(turning, np.geomspace(1e-12, 1e3, 100))
     records = []
     whole = make(records)
     whole.extend(Memory.tau_max)
@@ -273,6 +281,49 @@ class VolterraTest(parameterized.TestCase):
     self.assertEqual(stopped.errors, whole.errors)
     t = np.linspace(0., Memory.tau_max, 20)
     np.testing.assert_array_equal(stopped.solution(t), whole.solution(t))
+
+  @mock.patch.object(volterra, '_TOO_MANY', np.inf)
+  def test_leading_modes_together(self):
+    # Those that learn are few, and turn: what couples them is solved for.
+    g, t = np.geomspace(1e-12, 1e3, 100), np.linspace(0., Memory.tau_max, 20)
+    found = []
+    for some in (volterra._SOME_ITERATIONS, np.inf):
+      with mock.patch.object(volterra, '_SOME_ITERATIONS', some):
+        solve = turning(g)
+        solve.extend(Memory.tau_max)
+      found.append((solve.stats['products'], solve.solution(t)))
+    (products, got), (more, want) = found
+    self.assertLess(2 * products, more)
+    np.testing.assert_allclose(got, want, rtol=0, atol=3e-6)
+
+  def test_couplings_of_what_is_not_symmetric(self):
+    # At two different times kernels of inputs of different sizes are not.
+    rng = np.random.default_rng(0)
+    evecs, root = rng.normal(size=(6, 2)), rng.uniform(size=6)
+    matrices = rng.normal(size=(3, 6, 6))
+    got = volterra._couplings(evecs, np.concatenate(matrices, 1), root)
+    want = [(root[:, None] * evecs).T @ k @ (root[:, None] * evecs)
+            for k in matrices]
+    np.testing.assert_allclose(got, want, rtol=1e-12)
+
+  @parameterized.product(small=(True, False), weighted=(True, False))
+  def test_a_part_of_the_modes(self, small, weighted):
+    # A power law, as kernels have. What is not among the modes is of one size.
+    g, t = 1e4 / np.arange(1., 201.)**2, np.geomspace(1e-4, 5., 20)
+    weight = np.linspace(0., 2., 200) if weighted else None
+    found = []
+    for most in (np.inf, 64):
+      with mock.patch.multiple(
+          volterra, _ALL_MODES=most, is_small=lambda _: small, _TOO_MANY=np.inf,
+          of_kind=np.asarray if small else jnp.asarray):
+        solve, _, _ = solver(g, 10., rtol=1e-7, weight=weight, max_step=.5)
+        solve.extend(5.)
+      found.append((solve.stats['products'], solve.solution(t)))
+      self.assertEqual(solve._modes.evecs.shape,
+                       (200, 200 if most == np.inf else 50))
+    (_, want), (products, got) = found
+    self.assertLess(products, 9 * solve.stats['panels'])
+    np.testing.assert_allclose(got, want, rtol=0, atol=3e-7)
 
   def test_settles_at_its_limit(self):
     g, gamma, rtol = np.array([.1, 3.]), 1e2, 1e-6
@@ -288,7 +339,7 @@ class VolterraTest(parameterized.TestCase):
                gamma * matrix @ limit).max(), 3 * rtol)
 
   def test_unsolved_equations_are_no_solution(self):
-    without_preconditioner = lambda residual, evecs, inverse: residual
+    without_preconditioner = lambda residual, **_: residual
     with mock.patch.multiple(volterra, _MAX_ITERATIONS=1, _MAX_PANELS=30,
                              _DIRECTLY=0,
                              _precondition=without_preconditioner):

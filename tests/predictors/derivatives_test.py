@@ -25,6 +25,7 @@ from nt_ndk import predict
 from nt_ndk import stax
 from nt_ndk._src.kernels import derivatives as kernel_derivatives
 from nt_ndk._src.predictors import problem as problem_lib
+from nt_ndk._src.predictors import tangents
 import reference
 
 jax.config.update('jax_enable_x64', True)
@@ -425,6 +426,27 @@ class DerivativesTest(parameterized.TestCase):
     self.assertGreater(error, 1e-3)
     self.assertGreater(f.stats['estimated_derivative_error'], error)
     self.assertLess(f.stats['estimated_error'], 1e-3)
+
+  @parameterized.parameters((10., 4.), (1e3, 100.))
+  def test_fitted_again(self, tolerance, better):
+    # With the sample and the times that are known, or with others if these are
+    # for another tolerance.
+    rng = np.random.default_rng(0)
+    x, z = rng.normal(size=(2, 20, 2))
+    y = np.sin(2 * x[:, :1]) + .3 * rng.normal(size=(20, 1))
+    t = np.geomspace(1., 1e5, 6)
+    ranks, errors = [], []
+    for fits in (1, 3):
+      f = differentiable(shared, x, y, rtol=1e-4)
+      with mock.patch.object(kernel_derivatives, '_ON_PAIRS', tolerance), (
+          mock.patch.object(tangents, '_MAX_FITS', fits)), (
+              warnings.catch_warnings()):
+        warnings.simplefilter('ignore')
+        f.with_derivatives(_SHARED, .1, t, z)
+      ranks.append(f.stats['derivative_rank'])
+      errors.append(f.stats['estimated_derivative_error'])
+    self.assertGreater(ranks[1], ranks[0])
+    self.assertLess(better * errors[1], errors[0])
 
   @pytest.mark.slow
   def test_single_precision(self):

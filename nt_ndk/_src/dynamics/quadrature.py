@@ -7,9 +7,11 @@ from typing import NamedTuple
 from jax.typing import ArrayLike
 import numpy as np
 
-# Of each interval next to a cusp, number of these, and how they shrink.
-_GAUSS = np.polynomial.legendre.leggauss(10)
-_LEVELS, _RATIO = 5, .25
+# How intervals shrink towards a cusp, and how many points each has: next to it
+# few do. Where on each they are, and their weights.
+_RATIO, _COUNTS = .25, (10, 8, 6, 5, 4)
+_X, _W = map(np.concatenate, zip(*map(np.polynomial.legendre.leggauss,
+                                      _COUNTS)))
 
 
 def lagrange(nodes: np.ndarray, x: ArrayLike) -> np.ndarray:
@@ -79,10 +81,10 @@ def cusp_rule(near: np.ndarray,
   Returns:
     Distances `near.shape + (q,)`, and weights of the same shape.
   """
-  x, w = _GAUSS
   low, high = (np.sqrt(np.maximum(d, 0.))[..., None] for d in (near, far))
-  ends = np.maximum(low, high * np.append(_RATIO**np.arange(_LEVELS), 0.))
-  lengths = -np.diff(ends)[..., None]
-  v = ends[..., 1:, None] + lengths * (1 + x) / 2
-  shape = low.shape[:-1] + (-1,)
-  return (v**2).reshape(shape), (v * lengths * w).reshape(shape)
+  ends = np.maximum(low, high * np.append(
+      _RATIO**np.arange(len(_COUNTS)), 0.))
+  begins, lengths = (np.repeat(a, _COUNTS, -1)
+                     for a in (ends[..., 1:], -np.diff(ends)))
+  v = begins + lengths * (1 + _X) / 2
+  return v**2, v * lengths * _W

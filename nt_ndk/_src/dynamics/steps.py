@@ -85,11 +85,11 @@ class Steps(NamedTuple):
       rows = np.zeros((len(later_s), n, 2, rank))
       count = max(j - 1, 0) * len(_FAR)
       if count:
-        phi = kernel.phi(later_tau[:, None], far_tau.ravel()[:count],
-                         at_far[:count])
+        phi = kernel.at_later(
+            later_tau, far_tau.ravel()[:count, None]) @ at_far[:count]
         rows[:, :j - 1] = np.einsum(
-            'oigr,igb->oibr', phi.reshape((len(later_s), j - 1, -1, rank)),
-            far_weights[:count].reshape((j - 1, -1, 2)))
+            'igor,igb->oibr', phi.reshape((j - 1, len(_FAR), -1, rank)),
+            far_weights[:count].reshape((j - 1, -1, 2)), optimize=True)
       for i in range(max(j - 1, 0), j + 1):
         rows[:, i] = self._near(kernel, later_s, later_tau, i)
       # Averages, and ends.

@@ -14,16 +14,17 @@ The equation is stiff: the eigenvalues of :math:`\gamma \mathcal{K}` spread over
 many decades, and Radau IIA damps the fast ones (stiff accuracy).
 
 *  Inside a panel and next to it, :math:`\varphi_r` is integrated against the
-   collocation polynomials in the variable :math:`u` with
-   :math:`\tau - \tau' = w \sinh^2 u`, which removes a square-root cusp at
-   :math:`\tau' = \tau`; farther away in :math:`\tau'` itself.
+   collocation polynomials in :math:`\sqrt{\tau - \tau'}`, in which a cusp at
+   :math:`\tau' = \tau` is smooth, on intervals that shrink towards it, for
+   cusps of any width; farther away in :math:`\tau'` itself.
 *  The past enters through the products :math:`K_r \rho` at all points, which
    are kept, so that neither it nor any guess made of it costs a product.
 *  The equations of a panel are solved by conjugate residuals (GCR),
    preconditioned by those in which the :math:`K_r` are diagonal in the
    eigenbasis of one equal-time kernel, from the combination of the points
    before it that solves them best. Each iteration reads the :math:`K_r` once;
-   before the first one, a correction that does not is made to the guess.
+   before the first one, a correction that does not is made to the guess. Where
+   iterations are many, what couples the leading modes is solved for, too.
 *  Panels follow the trend of the last two, as far as their errors allow: a
    solution with modes of all sizes looks alike on all scales of time. An error
    at the end of a panel is a jump for the next one, however short that is; the
@@ -77,9 +78,10 @@ _ALIKE = 3
 _LARGEST_FLOOR = 1e-2
 # Largest ratio of the lengths of a panel and of the one before it.
 _MAX_GROWTH = 2.5
-# Samples up to which the equations of a panel are solved directly, and
-# iterations from which on those of more samples are, unless they are many.
-_DIRECTLY, _TOO_MANY = 64, 40
+# Samples up to which the equations of a panel are solved directly. Of more
+# samples, those of this many leading modes are, from so many iterations on, and
+# all of them, unless samples are many, if iterations are too many even so.
+_DIRECTLY, _TOGETHER, _SOME_ITERATIONS, _TOO_MANY = 64, 32, 5, 40
 # Chebyshev points of a panel, between which functions of earlier times are
 # interpolated.
 _NODES = (1 - np.cos(np.pi * (np.arange(20) + .5) / 20)) / 2
@@ -90,6 +92,9 @@ _MOMENTS, _LAST = map(np.polynomial.legendre.leggauss, (3, 8))
 _GUESS_FROM, _OUTPUTS = 256, 4
 # About as many eigenvectors the preconditioner treats one by one.
 _PROBES = 96
+# Samples up to which all eigenvectors are found; of more, a part of them, and
+# at most so many.
+_ALL_MODES, _PART, _MOST_MODES = 5000, .25, 1500
 # Fraction of the largest time whose modes are those to begin with.
 _MODES_FROM = .1
 
@@ -106,11 +111,13 @@ class TimeKernel(Protocol):
     """The largest time."""
 
   def at_earlier(self, tau_: np.ndarray) -> np.ndarray:
-    """What `phi` can reuse for an earlier time."""
+    """What does not depend on later times, `[..., B, R]`, smooth."""
 
-  def phi(self, tau: Numbers, tau_: Numbers,
-          at_earlier: Optional[np.ndarray] = None) -> np.ndarray:
-    """Functions of time at `tau >= tau_`, with a trailing axis `[R]`."""
+  def at_later(self, tau: Numbers, tau_: Numbers) -> np.ndarray:
+    """Factors of this in functions at `tau >= tau_`, `[..., B]`."""
+
+  def phi(self, tau: Numbers, tau_: Numbers) -> np.ndarray:
+    """Functions of time at `tau >= tau_`, `[..., R]`: the two multiplied."""
 
 
 class Journal(Protocol):
@@ -136,7 +143,7 @@ class Record(NamedTuple):
     step: length of the next panel.
     modes_at: time of the modes.
     precise: whether these are in full precision.
-    direct: whether the equations of the next panel are to be solved directly.
+    together: number of leading modes that are solved for together from then on.
   """
   points: np.ndarray
   weights: np.ndarray
@@ -147,7 +154,7 @@ class Record(NamedTuple):
   step: float
   modes_at: float
   precise: bool
-  direct: bool
+  together: int
 
 
 # Arrays are of NumPy on one CPU and of JAX elsewhere. They have points first:
@@ -190,14 +197,35 @@ def _weigh(images, weights):
 def _multiply(x, matrix, transposed=False):
   """`matrix @ x`, of `x` `[n, s, k]`, in the precision of the matrix."""
   flat = x.reshape((len(x), -1)).astype(matrix.dtype)
-  return product(matrix, flat, transposed).astype(x.dtype).reshape(x.shape)
+  return product(matrix, flat, transposed).astype(x.dtype).reshape(
+      (-1,) + x.shape[1:])
 
 
 @on_either
-def _precondition(residual, evecs, inverse):
-  """Solves the equations of modes; inverse `[n, s, s]`."""
-  z = _multiply(residual.transpose((1, 0, 2)), evecs, transposed=True)
-  return _multiply(inverse @ z, evecs).transpose((1, 0, 2))
+def _precondition(residual, evecs, inverse, together, others):
+  """Solves the equations of modes.
+
+  Args:
+    residual: `[s, n, k]`, right-hand side.
+    evecs: `[n, m]`, modes, in columns.
+    inverse: `[m - l, s, s]`, of the equations of each mode but the leading `l`.
+    together: `[l * s, l * s]`, of those of the leading modes.
+    others: `[s, s]`, of those of what is orthogonal to all modes; `None` if
+      nothing is.
+
+  Returns:
+    `[s, n, k]`.
+  """
+  residual = residual.transpose((1, 0, 2))
+  z = _multiply(residual, evecs, transposed=True)
+  one, (_, s, k) = len(inverse), z.shape
+  leading = (together @ z[one:].reshape((-1, k))).reshape((-1, s, k))
+  solved = numpy_of(z).concatenate([inverse @ z[:one], leading])
+  if others is None:
+    out = _multiply(solved, evecs)
+  else:
+    out = others @ residual + _multiply(solved - others @ z, evecs)
+  return out.transpose((1, 0, 2))
 
 
 def _factorize(factors, inner, root, dtype):
@@ -270,13 +298,15 @@ class _Modes(NamedTuple):
   """Eigenvectors of an equal-time kernel, and what each K_r does to them.
 
   Attributes:
-    evecs: `[n, n]`, eigenvectors, in columns.
-    diagonals: `[R, n]`, of all K_r in their basis. These are exact for the
+    evecs: `[n, m]`, all eigenvectors or the leading ones, in columns.
+    diagonals: `[R, m]`, of all K_r in their basis. These are exact for the
       leading ones and some of the others, relative to whose eigenvalues they
       are interpolated for the rest.
+    others: `[R]`, mean diagonal entries of what is orthogonal to these.
   """
   evecs: Matrices
   diagonals: np.ndarray
+  others: np.ndarray
 
 
 def _probed(n: int) -> np.ndarray:
@@ -285,18 +315,51 @@ def _probed(n: int) -> np.ndarray:
 
 
 @functools.partial(on_either, static_argnames='dtype')
-def _decompose(factors, phi, root, dtype):
+def _decompose(factors, phi, root, start, dtype):
+  """Modes of the sum of all K_r times numbers.
+
+  Args:
+    factors: `[n, R * n]`.
+    phi: `[R]`, the numbers.
+    root: `[n]`, of the weights of samples.
+    start: `[n, m]`, random vectors, from which the leading modes are found by
+      iteration of the space that they span (Halko, Martinsson and Tropp, SIAM
+      Review 53, 2011); `None` means all modes.
+    dtype: of the matrix that is decomposed.
+
+  Returns:
+    Eigenvalues `[m]`, modes `[n, m]`, diagonal entries `[R, p]` of the K_r for
+    some of them, and their traces, `[R]`.
+  """
   np_ = numpy_of(factors)
   n = len(factors)
   matrices = factors.reshape((n, -1, n))
   mean = sum(p * matrices[:, r] for r, p in enumerate(phi))
   mean = _scaled((mean + mean.T) / 2, root)
-  mean = mean if root is None else mean * root
-  evals, evecs = np_.linalg.eigh(mean.astype(dtype))
-  probes = _scaled(evecs[:, _probed(n)].astype(mean.dtype), root)
+  mean = (mean if root is None else mean * root).astype(dtype)
+  if start is None:
+    evals, evecs = np_.linalg.eigh(mean)
+  else:
+    span, _ = np_.linalg.qr(mean @ start)
+    # What is orthogonal to them is so to full precision.
+    span, _ = np_.linalg.qr((mean @ span).astype(factors.dtype))
+    within = span.T @ (mean @ span.astype(dtype)).astype(factors.dtype)
+    evals, evecs = np_.linalg.eigh((within + within.T) / 2)
+    evecs = span @ evecs
+  probes = _scaled(evecs[:, _probed(len(evals))].astype(factors.dtype), root)
   diagonals = np_.einsum('ni,irn->ri', probes,
                          _images(probes.T[..., None], factors)[..., 0])
-  return evals, evecs, diagonals
+  traces = matrices[np.arange(n), :, np.arange(n)]
+  traces = (traces if root is None else traces * (root * root)[:, None]).sum(0)
+  return evals, evecs, diagonals, traces
+
+
+@on_either
+def _couplings(evecs, factors, root):
+  """What each K_r makes of some modes `[n, m]` in their basis, `[R, m, m]`."""
+  evecs = _scaled(evecs.astype(factors.dtype), root)
+  images = _images(evecs.T[..., None], factors)[..., 0]
+  return numpy_of(evecs).einsum('arn,nb->rba', images, evecs)
 
 
 def _extend_diagonals(evals: np.ndarray, diagonals: np.ndarray) -> np.ndarray:
@@ -475,9 +538,12 @@ class VolterraSolver:
         modes are taken over.
     """
     self._kernel = kernel
-    self._direct = len(factors) <= _DIRECTLY
-    # There NumPy computes, whatever the devices.
-    self._of_kind = to_host if self._direct else of_kind
+    few = len(factors) <= _DIRECTLY
+    # Leading modes that are solved for together, and how these couple.
+    self._together = len(factors) if few else 0
+    self._couplings: Optional[np.ndarray] = None
+    # Of few samples NumPy computes, whatever the devices.
+    self._of_kind = to_host if few else of_kind
     self._factors = factors = self._of_kind(factors)
     self._host, self._small = on_host(factors), is_small(factors)
     self._y = (np if self._host else jnp).asarray(y)
@@ -511,8 +577,9 @@ class VolterraSolver:
     self._modes: Optional[_Modes] = None
     self._modes_at, self._precise = start + _MODES_FROM * kernel.tau_max, False
     if like is not None:
-      self._modes, self._direct = like._modes, like._direct
-      self._modes_at, self._precise = like._modes_at, like._precise
+      self._modes, self._modes_at = like._modes, like._modes_at
+      self._precise, self._together = like._precise, like._together
+      self._couplings = like._couplings
     self.ends = np.full(1, start)
     self.errors: list[float] = []
     self.settled = False
@@ -571,23 +638,24 @@ class VolterraSolver:
     lag, weights = quadrature.cusp_rule(tau - high, tau - low)
     tau_ = np.maximum(tau[:, None] - lag, low)
     x = (tau_ - start) / step
-    phi = self._kernel.phi(tau[:, None], tau_, np.tensordot(
-        quadrature.lagrange(_NODES, x),
-        self._kernel.at_earlier(start + step * _NODES), 1))
-    polynomials = self._collocation.lagrange(x)
-    return np.einsum('iqj,iqr->ijr', weights[..., None] * polynomials, phi)
+    at_nodes = self._kernel.at_earlier(start + step * _NODES)
+    # Integrals first: there are fewer polynomials than points and functions.
+    at_later = (quadrature.lagrange(_NODES, x)[..., None] *
+                self._kernel.at_later(tau[:, None], tau_)[:, :, None])
+    polynomials = weights[..., None] * self._collocation.lagrange(x)
+    integrals = polynomials.swapaxes(1, 2) @ at_later.reshape(
+        x.shape + (-1,))
+    return integrals @ at_nodes.reshape((integrals.shape[-1], -1))
 
   def _past_weights(self, tau: np.ndarray, panels: int) -> np.ndarray:
     """Weights `[s, points, R]` of the points of the first panels."""
     ends, stages = self.ends[:panels + 1], len(self._collocation.points)
-    lengths, gauss = np.diff(ends), len(self._collocation.gauss) * panels
-    phi = self._kernel.phi(tau[:, None], self._gauss[:gauss],
-                           self._at_gauss[:gauss])
-    phi = phi.reshape((len(tau), panels, len(self._collocation.gauss),
-                       phi.shape[-1]))
-    past = np.einsum('ipgr,pgj->ipjr', phi, lengths[:, None, None] *
-                     self._collocation.gauss_weights, optimize=True)
-    past = past.reshape((len(tau), panels * stages, phi.shape[-1]))
+    lengths, each = np.diff(ends), len(self._collocation.gauss)
+    gauss = self._gauss[:panels * each, None]
+    phi = self._kernel.at_later(tau, gauss) @ self._at_gauss[:len(gauss)]
+    past = (lengths[:, None, None] * self._collocation.gauss_weights.T) @ (
+        phi.reshape((panels, each, len(tau) * phi.shape[-1])))
+    past = past.reshape((-1,) + phi.shape[1:]).swapaxes(0, 1).copy()
     # Points that see the cusp from less than a panel's length away.
     for p in range(panels - 1, -1, -1):
       near = tau - ends[p + 1] < lengths[p]
@@ -609,11 +677,19 @@ class VolterraSolver:
     if self._modes is None:
       tau, dtype = self._modes_at, self._y.dtype
       phi = np.asarray(self._kernel.phi(tau, tau), dtype)
-      evals, evecs, diagonals = _decompose(
-          self._factors, phi, self._root, dtype=np.dtype(
-              dtype if self._precise or self._small else np.float32))
-      evals, diagonals = to_host((evals, diagonals))
-      self._modes = _Modes(evecs, _extend_diagonals(evals, diagonals))
+      dtype = np.dtype(dtype if self._precise or self._small else np.float32)
+      n, start = len(self._factors), None
+      if n > _ALL_MODES:
+        count = min(int(_PART * n), _MOST_MODES)
+        start = np.random.RandomState(0).normal(size=(n, count)).astype(dtype)
+      evals, evecs, diagonals, traces = _decompose(
+          self._factors, phi, self._root, start, dtype=dtype)
+      evals, diagonals, traces = to_host((evals, diagonals, traces))
+      diagonals = _extend_diagonals(evals, diagonals)
+      others = np.maximum(traces - np.sum(diagonals, 1), 0.) / max(
+          n - len(evals), 1)
+      self._modes = _Modes(evecs, diagonals, others)
+      self._couplings = None
       self.stats['eigendecompositions'] += 1
     return self._modes
 
@@ -635,16 +711,30 @@ class VolterraSolver:
                                                            Matrices]:
     """Solves the equations of a panel, up to what iterations have to mend."""
     dtype = self._y.dtype
-    if self._direct:
-      few = len(self._factors) <= _DIRECTLY
+    n, leading, stages = len(self._factors), self._together, len(inner)
+    if leading == n:
+      full = n <= _DIRECTLY or self._precise
       return functools.partial(_solve_factorized, lu=_factorize(
-          self._factors, inner, self._root,
-          dtype if few or self._precise else np.float32))
+          self._factors, inner, self._root, dtype if full else np.float32))
     modes = self._current_modes()
+    alone = modes.diagonals.shape[1] - leading
     # Equations of each mode.
-    matrices = np.einsum('rn,ijr->nij', modes.diagonals, inner)
-    inverse = np.linalg.inv(np.eye(len(inner)) + matrices).astype(dtype)
-    return functools.partial(_precondition, evecs=modes.evecs, inverse=inverse)
+    matrices = np.einsum('rn,ijr->nij', modes.diagonals[:, :alone], inner)
+    inverse = np.linalg.inv(np.eye(stages) + matrices).astype(dtype)
+    together, others = np.zeros((0, 0)), None
+    if alone + leading < n:
+      others = np.linalg.inv(np.eye(stages) + inner @ modes.others).astype(
+          dtype)
+    if leading:
+      if self._couplings is None:
+        self._couplings = to_host(_couplings(
+            modes.evecs[:, alone:], self._factors, self._root))
+      size = leading * stages
+      together = np.linalg.inv(np.eye(size) + np.einsum(
+          'ijr,rab->aibj', inner, self._couplings, optimize=True).reshape(
+              (size, size)))
+    return functools.partial(_precondition, evecs=modes.evecs, inverse=inverse,
+                             together=together.astype(dtype), others=others)
 
   def _solve(self, tau: np.ndarray, past: np.ndarray, inner: np.ndarray,
              tol: float) -> _Panel:
@@ -711,8 +801,11 @@ class VolterraSolver:
     panel = self._solve(tau, self._pad(past), inner.astype(self._y.dtype),
                         self.tolerance * self._scale * self._smallest)
     self.stats['products'] += 1 + panel.iterations
-    if panel.iterations > _TOO_MANY and self._small and not self._direct:
-      self._direct, self._precise = True, False
+    n = len(self._factors)
+    if panel.iterations >= _SOME_ITERATIONS and not self._together:
+      self._together = min(_TOGETHER, n - 1)
+    elif panel.iterations > _TOO_MANY and self._small and self._together < n:
+      self._together, self._precise = n, False
     elif panel.iterations >= _MANY_ITERATIONS and (
         self._modes_at < self.ends[-1] or not self._precise):
       self._modes_at = max(self._modes_at, self.ends[-1])
@@ -725,7 +818,7 @@ class VolterraSolver:
     gauss = len(self._gauss) - len(self._collocation.gauss)
     self._step = (self.ends[-1] - self.ends[-2]) / 2
     self.ends, self._points = self.ends[:-1], self._points[:-stages]
-    self._gauss, self._at_gauss = self._gauss[:gauss], self._at_gauss[:gauss]
+    self._gauss = self._gauss[:gauss]
     self._weights.pop()
     self.errors.pop()
     self.stats['panels'] -= 1
@@ -749,8 +842,11 @@ class VolterraSolver:
     start = self.ends[-1]
     gauss = start + (tau[-1] - start) * self._collocation.gauss
     at_gauss = self._kernel.at_earlier(gauss)
+    known = len(self._gauss)
     self._gauss = np.append(self._gauss, gauss)
-    self._at_gauss = np.concatenate([self._at_gauss, at_gauss])
+    if len(self._gauss) > len(self._at_gauss):
+      self._at_gauss = _with_room(self._at_gauss, 2 * len(self._gauss))
+    self._at_gauss[known:len(self._gauss)] = at_gauss
     self._points = np.append(self._points, tau)
     self._weights.append(record.weights)
     self.ends = np.append(self.ends, tau[-1])
@@ -758,7 +854,7 @@ class VolterraSolver:
     self.limit_error = float(record.limit_error)
     self.settled = self.limit_error <= self._rtol
     self._step, self._modes_at = float(record.step), float(record.modes_at)
-    self._precise, self._direct = bool(record.precise), bool(record.direct)
+    self._precise, self._together = bool(record.precise), int(record.together)
     self.stats['panels'] += 1
 
   def _trend(self, step: float, error: float) -> float:
@@ -872,7 +968,7 @@ class VolterraSolver:
       record = Record(points, weights, panel.x, panel.images, error,
                       self._limit_error(panel.x, points[-1]),
                       step * min(_MAX_GROWTH, factor), self._modes_at,
-                      self._precise, self._direct)
+                      self._precise, self._together)
       rejected = None
       self._accept(record)
       if self._journal is not None:
@@ -966,14 +1062,15 @@ class VolterraSolver:
           tau[here], start, self.ends[p + 1] - start)
     return weights
 
-  def through(self, kernel: TimeKernel,
-              factors: Matrices) -> Callable[[np.ndarray], np.ndarray]:
+  def through(self, kernel: TimeKernel, factors: list[Matrices]
+              ) -> Callable[[np.ndarray], np.ndarray]:
     r"""Integrals of the solution so far, with several other kernels.
 
     Args:
       kernel: functions of time, those of all matrices for the first kernel
         before those for the next one.
-      factors: `[m, M * n]`, matrices that the kernels have in common.
+      factors: `[m, M * n]`, matrices that the kernels have in common, in any
+        number of parts.
 
     Returns:
       A function that takes times `[t]` within the panels to :math:`\gamma
@@ -983,8 +1080,10 @@ class VolterraSolver:
     other = copy.copy(self)
     other._kernel = kernel
     other._at_gauss = kernel.at_earlier(self._gauss)
-    images = self._images_of(self._known()[0],
-                             to_host(factors) if self._small else factors)
+    known = self._known()[0]
+    parts = [self._images_of(known, to_host(f) if self._small else f)
+             for f in factors]
+    images = numpy_of(parts[0]).concatenate(parts, 1)
     terms = images.shape[1]
 
     def integrals(tau: np.ndarray) -> np.ndarray:

@@ -18,7 +18,6 @@ from typing import Any, cast, NamedTuple, Optional, Sequence
 import jax
 import numpy as np
 
-from nt_ndk._src.base.arrays import beside
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.kernels import family as kernel_family
 from nt_ndk._src.kernels import sample as sample_lib
@@ -29,6 +28,8 @@ from nt_ndk._src.kernels.sample import Weights
 # Error on any pair of samples, that of interpolation in time relative to it,
 # and that of a candidate below which none is needed: as of kernels.
 _ON_PAIRS, _IN_TIME, _IN_TIME_OF_IMAGES, _CANDIDATES = .03, 1e-3, .1, 1e-3
+# Largest of the errors of interpolation, of a fit with a lower tolerance.
+_LOOSEST = .1
 # Pairs of times that are candidates, and times at which sizes are found.
 _SOME_TIMES, _SIZES = 1000, 32
 _MAX_RANK = 160
@@ -127,18 +128,31 @@ class CompressedDerivatives:
     self._derivatives, self._known = derivatives, family
     self._training = _Training(evaluator, derivatives)
     seen = [self._training.seen(*test) for test in tests]
-    tol = _ON_PAIRS * rtol
-    sample = _Sample(self._training, [test for test in seen if test], weights,
-                     scales, _CANDIDATES * tol)
-    in_time = tol * (_IN_TIME if evaluator.vectors else _IN_TIME_OF_IMAGES)
-    self._table = kernel_family.tabulate(
-        sample, scales, 2 * scales.slow, in_time, _EPS**.5 * sample.amplified,
-        family.tau)
-    self._sample = sample
-    self._choose(tol)
+    self._scales, self._tol = scales, _ON_PAIRS * rtol
+    self._tests, self._weights = [test for test in seen if test], weights
+    self._tabulate()
+    self._choose()
 
-  def _choose(self, tol: float) -> None:
+  def _tabulate(self) -> None:
+    """Takes a sample, and finds its functions at many times."""
+    self._sample = _Sample(self._training, self._tests, self._weights,
+                           self._scales, _CANDIDATES * self._tol)
+    self._in_time = self._tol * (_IN_TIME if self._training.evaluator.vectors
+                                 else _IN_TIME_OF_IMAGES)
+    self._table = kernel_family.tabulate(
+        self._sample, self._scales, 2 * self._scales.slow, self._in_time,
+        _EPS**.5 * self._sample.amplified, self._known.tau)
+
+  def refine(self, factor: float) -> None:
+    """Fits again, with the tolerance times a factor."""
+    self._tol *= factor
+    if self._in_time > _LOOSEST * self._tol:
+      self._tabulate()
+    self._choose()
+
+  def _choose(self) -> None:
     """Chooses pairs of times, and fits functions between them."""
+    tol = self._tol
     table, known = self._table, len(self._known.tau)
     count = len(self._derivatives)
     values = table.values.reshape((len(table.tau), count + 1, -1))
@@ -167,21 +181,17 @@ class CompressedDerivatives:
     tau = np.concatenate([self._known.tau] + [m.tau for m in members])
     self.family = table.interpolated(tau, phi.reshape((len(values), -1)))
 
-  def factors(self, known: jax.Array, x_test: PyTree = None,
-              **kwargs: Any) -> jax.Array:
-    """Matrices side by side, those of the kernel first, `[m, M * n]`.
+  def factors(self, x_test: PyTree = None, **kwargs: Any) -> list[jax.Array]:
+    """Matrices beside those of the kernel, of each direction `[m, Q * n]`.
 
     Args:
-      known: `[m, R * n]`, those of the kernel.
       x_test: test inputs; `None` means training inputs.
       **kwargs: of test inputs.
     """
-    for d, tau in self._members:
-      derivative = self._derivatives[d]
-      known = beside(known, derivative.train_train('ndk', tau)
-                     if x_test is None else derivative.test_train(
-                         x_test, 'ndk', tau, **kwargs))
-    return known
+    of = lambda derivative, tau: (
+        derivative.train_train('ndk', tau) if x_test is None else
+        derivative.test_train(x_test, 'ndk', tau, **kwargs))
+    return [of(self._derivatives[d], tau) for d, tau in self._members]
 
   def defect(self, mixture: KernelEvaluator, signs: np.ndarray,
              tau: np.ndarray, vectors: np.ndarray, starts: np.ndarray,

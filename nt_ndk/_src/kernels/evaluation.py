@@ -39,9 +39,11 @@ _TIMES_TOGETHER, _FEW = 8, 128
 _TEMPORARIES = 12
 # Rounding errors by which a symmetric kernel may differ from its transpose.
 _SKEW = 1000
-# Numbers of times of one evaluation on a sample: for each there is a program,
-# so that the largest that there is room for is used, of images the largest two.
-_SAMPLE_TIMES = 512, 32, 8, 1
+# Pairs, and numbers of times, of one evaluation on a sample: for each of these
+# there is a program, so that of images the largest two that there is room for
+# are used, and of vectors one, which is for any number of pairs and times.
+_SAMPLE_PAIRS, _SAMPLE_TIMES = 16, (512, 32, 8, 1)
+_VECTOR_PAIRS, _VECTOR_TIMES = 64, 128
 
 
 @functools.lru_cache(maxsize=16)
@@ -154,11 +156,9 @@ def _with_diagonal_blocks(kernel, blocks):
                    jnp.tile(blocks.reshape((-1, size)), (1, n)), kernel)
 
 
-def _blocks(times: int, largest: int,
-            vectors: bool) -> Iterator[tuple[int, int]]:
+def _blocks(times: int, largest: int) -> Iterator[tuple[int, int]]:
   """Splits a number of times into blocks, `(start, size)`, of few sizes."""
-  sizes = ([s for s in _SAMPLE_TIMES if s <= largest][:1 if vectors else 2] or
-           _SAMPLE_TIMES[-1:])
+  sizes = [s for s in _SAMPLE_TIMES if s <= largest][:2] or _SAMPLE_TIMES[-1:]
   start = 0
   while start < times:
     size = next((s for s in sizes if s <= times - start), sizes[-1])
@@ -613,15 +613,21 @@ class KernelEvaluator:
     pad = lambda a, size: a[np.arange(size) % len(a)]
     network = self._network(get)
     program = programs.pairs(network)
-    for q, times in _blocks(len(tau), self._room // 2, self.vectors):
+    blocks = []
+    sizes = ([(q, _VECTOR_TIMES) for q in range(0, len(tau), _VECTOR_TIMES)]
+             if self.vectors else _blocks(len(tau), self._room // 2))
+    for q, times in sizes:
       some = tuple(pad(tau[q:q + times], times).T)
-      width = max(1, min(16, self._room // times))
+      width = _VECTOR_PAIRS if self.vectors else (
+          max(1, min(_SAMPLE_PAIRS, self._room // times)))
       for p in range(0, len(pairs), width):
         (i, at_i), (j, at_j) = (divmod(k, self.locations)
                                 for k in pad(pairs[p:p + width], width).T)
         with in_double():
           kernel = program(_take(self._host, i), _take(self._host, j),
                            (at_i, at_j), some, network.numbers, network.chosen)
-        block = out[q:q + times, p:p + width]
-        block[:] = to_host(kernel).T[:block.shape[0], :block.shape[1]]
+        blocks.append((out[q:q + times, p:p + width], kernel))
+    # All are under way before one is needed.
+    for block, kernel in blocks:
+      block[:] = to_host(kernel).T[:block.shape[0], :block.shape[1]]
     return out

@@ -140,24 +140,22 @@ class KernelFamily(NamedTuple):
     size = np.exp(basis @ self.log_size)[..., None]
     return np.tensordot(size * (basis @ self.earlier_series), self.core, 1)
 
-  def _at_later(self, tau: Numbers, tau_: Numbers) -> np.ndarray:
+  def at_later(self, tau: Numbers, tau_: Numbers) -> np.ndarray:
+    r"""Factors of what is known of earlier times, `[..., B]`."""
     basis = self.lag.basis(np.asarray(tau) - tau_) @ self.lag_series
     return basis * self.size(tau)[..., None]
 
-  def phi(self, tau: Numbers, tau_: Numbers,
-          at_earlier: Optional[np.ndarray] = None) -> np.ndarray:
+  def phi(self, tau: Numbers, tau_: Numbers) -> np.ndarray:
     r""":math:`\varphi_r(\tau, \tau')`, :math:`\tau \ge \tau'`, `[..., R]`."""
-    if at_earlier is None:
-      at_earlier = self.at_earlier(np.asarray(tau_))
-    return np.matmul(self._at_later(tau, tau_)[..., None, :],
-                     at_earlier)[..., 0, :]
+    return np.matmul(self.at_later(tau, tau_)[..., None, :],
+                     self.at_earlier(np.asarray(tau_)))[..., 0, :]
 
   def phi_rows(self, tau: np.ndarray, tau_: np.ndarray,
                at_earlier: Optional[np.ndarray] = None) -> np.ndarray:
     r"""The same for many later times `[E, L]` of each earlier one, `[E]`."""
     if at_earlier is None:
       at_earlier = self.at_earlier(tau_)
-    return self._at_later(tau, tau_[:, None]) @ at_earlier
+    return self.at_later(tau, tau_[:, None]) @ at_earlier
 
 
 class TimeScales(NamedTuple):

@@ -84,9 +84,9 @@ def differentiable_mean(
     dt' = -\int_0^t \partial_p \mathrm{NDK}(t, t')\, \rho(t')\, dt',
 
   with derivatives of the Neural Dynamical Kernel (NDK) by JAX. It is solved for
-  all derivatives at once. For six numbers, mean and derivatives take about five
-  times as long as the mean alone for images, and twelve times for a table with
-  biases.
+  all derivatives at once. For six numbers, mean and derivatives take four or
+  five times as long as the mean alone for images, and seven times for a table
+  with biases.
 
   Derivatives in the temperature are at fixed times :math:`t`, and those in time
   at a fixed temperature. There are none in inputs and targets (the mean is

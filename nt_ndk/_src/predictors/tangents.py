@@ -44,9 +44,9 @@ from nt_ndk._src.predictors.trajectory import Trajectory
 # Times and columns of the solution for whose products derivatives of kernels
 # are chosen.
 _VECTORS, _COLUMNS = 8, 4
-# Error because of kernels that is worth another fit, in `rtol`, number of fits,
-# and largest error of all inputs and times for that of a few.
-_WORTH, _MAX_FITS, _SAFETY = 15., 3, 5.
+# Error because of kernels that is worth another fit, and what that aims at, in
+# `rtol`; number of fits, and largest error of all inputs for that of a few.
+_WORTH, _AIM, _MAX_FITS, _SAFETY = 15., 5., 3, 5.
 # Times at which errors of kernels are measured.
 _CHECKS = 2
 # Times that are the end of a solution, relative to it.
@@ -98,7 +98,6 @@ class Tangents:
     self._along = lambda direction: KernelEvaluator(
         tangent(network, parameters, direction, keywords), problem.x_train,
         problem.evaluator.locations, **problem.kwargs)
-    self._rtol = problem.rtol
     # Test inputs on which derivatives of kernels have to be right too.
     self._tests: list[tuple[PyTree, Any]] = []
     self._compressed: Any = None
@@ -174,8 +173,8 @@ class Tangents:
                (self._temperature * self._trajectory.scale))
     return CompressedDerivatives(
         problem.ndk.family, problem.ndk.scales, problem.evaluator,
-        [self._along(direction) for direction in self._directions], self._rtol,
-        Weights(vectors, tau), self._tests)
+        [self._along(direction) for direction in self._directions],
+        problem.rtol, Weights(vectors, tau), self._tests)
 
   def _kernel_error(self, residual: VolterraSolver, test: Any) -> float:
     """What errors of derivatives of kernels make, measured on a few inputs.
@@ -201,10 +200,12 @@ class Tangents:
     """Solves for derivatives as far as the mean is known."""
     problem = self.problem
     test = None if x_test is None else (x_test, problem.test_arrays(kwargs))
-    if self._compressed is None and test is not None:
-      self._tests.append(test)
+    seen = test is None
     for fits in range(_MAX_FITS):
       if self._compressed is None or self._fits != problem.ndk.fits:
+        if test is not None and not seen:
+          self._tests.append(test)
+          seen = True
         self._compressed, self._fits = self._compress(), problem.ndk.fits
         self._solved = None
       kernels = max(self._kernel_error(solver, test)
@@ -212,10 +213,11 @@ class Tangents:
       if (kernels <= _WORTH * problem.rtol or self._compressed.exact or
           fits == _MAX_FITS - 1):
         break
-      self._rtol *= problem.rtol / kernels
-      if test is not None:
-        self._tests.append(test)
-      self._compressed = None
+      if seen:
+        self._compressed.refine(_AIM * problem.rtol / kernels)
+        self._solved = None
+      else:
+        self._compressed = None
     solutions = self._trajectory.solutions
     reached = self._fits, [len(solver.ends) for solver, _, _ in solutions]
     if self._solved != reached:
@@ -238,9 +240,9 @@ class Tangents:
     factors = problem.factors(problem.ndk)
     matrix = len(y)**2 * problem.dtype.itemsize
     memory.check(matrix, compressed.rank - problem.ndk.family.rank,
-                 compressed.rank * matrix)
+                 problem.evaluator.temporary_bytes('ndk'))
     integrals = residual.through(compressed.family,
-                                 compressed.factors(factors))
+                                 [factors] + compressed.factors())
     stretched = self._units[-1]
     limit = functools.cache(lambda: self._limit(mix))
 
@@ -302,8 +304,9 @@ class Tangents:
         np.moveaxis(a.reshape((len(tau), m, -1, columns)), 2, 1)
         for a in of_part], 1)
     if x_test is not None:
-      all_factors = self._compressed.factors(factors, x_test, **kwargs)
-      kernels = residual.through(self._compressed.family, all_factors)(tau)
+      others = self._compressed.factors(x_test, **kwargs)
+      kernels = residual.through(self._compressed.family,
+                                 [factors] + others)(tau)
       in_time = self._units[-1] * kernels[:, -1]
       solved[:, :-2] += kernels[:, :-1]
       solved[:, -2] += in_time

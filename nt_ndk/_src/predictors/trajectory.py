@@ -12,6 +12,7 @@ from nt_ndk._src.base.protocol import Protocol
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.dynamics.impulse import Impulse
 from nt_ndk._src.dynamics.volterra import Journal
+from nt_ndk._src.dynamics.volterra import Record
 from nt_ndk._src.dynamics.volterra import VolterraSolver
 from nt_ndk._src.predictors.posterior import Posterior
 from nt_ndk._src.predictors.problem import Lesson
@@ -271,8 +272,8 @@ class _Columns:
       return None
     first = self._lessons[0]
     key: tuple[Any, ...] = (
-        problem.evaluator.identity('ndk'), problem.ndk.family, first.y,
-        first.temperature, problem.rtol)
+        Record._fields, problem.evaluator.identity('ndk'), problem.ndk.family,
+        first.y, first.temperature, problem.rtol)
     if len(self._lessons) > 1 or first.weight is not None:
       # All that came before, and what ends when.
       key += (number, [(lesson.temperature, lesson.y, lesson.weights,
