@@ -4,7 +4,9 @@
 """Tests that batches and several devices give the numbers of one."""
 
 import functools
+import glob
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,10 +24,13 @@ import nt_ndk
 from nt_ndk import predict
 from nt_ndk import stax
 from nt_ndk._src.dynamics import volterra
+from nt_ndk._src.predictors import posterior
 
 jax.config.update('jax_enable_x64', True)
 
 _DEVICES = 'device_count'
+# Samples; no other axis is a multiple of them.
+_LARGE = 104
 
 
 def network(phi=stax.Erf):
@@ -77,12 +82,28 @@ def trajectories(**kwargs):
   return out
 
 
-def on_devices(count, folder):
+# As of so many samples that there is no room for all rows of a matrix.
+@mock.patch.object(volterra, '_DIRECTLY', 0)
+@mock.patch.object(volterra, 'ALL_MODES', 0)
+@mock.patch.object(posterior, 'ALL_MODES', 0)
+def large():
+  """Means along learning, and mean and variance at its end."""
+  x, y, x_test = data(_LARGE)
+  predict_fn = predict.markov_proximal_mse_ensemble(network(), x, y, 1e-3)
+  out = dict(zip(('late', 'late_variance'), predict_fn(
+      t=None, x_test=x_test, get='ndk', compute_cov='diag')))
+  t = jnp.geomspace(1., 1e6, 7)
+  out['mean'] = predict_fn(t=t, x_test=x_test, get='ndk')
+  out['train'] = predict_fn(t=t, get='ndk')
+  return out
+
+
+def on_devices(count, folder, what='trajectories', flags=''):
   """The same in another process, on simulated devices."""
   path = os.path.join(folder, f'{count}.npz')
-  flags = os.environ.get('XLA_FLAGS', '')
+  flags = f'{os.environ.get("XLA_FLAGS", "")} {flags}'
   subprocess.run(
-      [sys.executable, __file__, path], check=True,
+      [sys.executable, __file__, what, path], check=True,
       env={**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': 'true',
            'XLA_FLAGS':
            f'{flags} --xla_force_host_platform_device_count={count}',
@@ -114,6 +135,29 @@ class DevicesTest(parameterized.TestCase):
           scale = np.max(np.abs(one[name]))
           np.testing.assert_allclose(got, one[name], rtol=0, atol=1e-10 * scale,
                                      err_msg=f'{name} on {count} devices')
+
+  @pytest.mark.slow
+  def test_no_device_has_all_rows(self):
+    with tempfile.TemporaryDirectory() as folder:
+      one = on_devices(1, folder, 'large')
+      several = on_devices(
+          8, folder, 'large',
+          f'--xla_dump_to={folder}/programs --xla_dump_hlo_as_text')
+      for name, want in one.items():
+        np.testing.assert_allclose(several[name], want, rtol=0, err_msg=name,
+                                   atol=1e-9 * np.max(np.abs(want)))
+      shapes = set()
+      for path in glob.glob(f'{folder}/programs/*after_optimizations.txt'):
+        with open(path, encoding='utf-8') as f:
+          shapes |= set(re.findall(r'f(?:32|64)\[([0-9,]+)\]', f.read()))
+    shapes = [tuple(map(int, shape.split(','))) for shape in shapes]
+    # Rows of one device, and of all.
+    shapes = [shape for shape in shapes if all(shape)]
+    rows = lambda shape: sum(size % _LARGE == 0 for size in shape)
+    self.assertTrue(any(_LARGE // 8 in shape and rows(shape) == 1
+                        for shape in shapes))
+    self.assertEmpty([shape for shape in shapes if rows(shape) > 1 or
+                      any(size % _LARGE**2 == 0 for size in shape)])
 
   def check_batches(self, batch_size):
     # 24 and 5 samples: batches that do not fit, and one for all.
@@ -184,7 +228,8 @@ class DevicesTest(parameterized.TestCase):
 
 
 if __name__ == '__main__':
-  if len(sys.argv) == 2 and sys.argv[1].endswith('.npz'):
-    np.savez(sys.argv[1], **trajectories())
+  if len(sys.argv) == 3 and sys.argv[-1].endswith('.npz'):
+    np.savez(sys.argv[-1], **dict(large=large, trajectories=trajectories)[
+        sys.argv[1]]())
   else:
     absltest.main()

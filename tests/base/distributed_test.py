@@ -13,6 +13,7 @@ from unittest import mock
 
 from absl.testing import absltest
 from devices_test import data
+from devices_test import large
 from devices_test import network
 import jax
 from jax import numpy as jnp
@@ -25,7 +26,7 @@ from nt_ndk._src.dynamics import volterra
 
 jax.config.update('jax_enable_x64', True)
 
-_PROCESSES = 2
+_PROCESSES, _MORE = 2, 4
 # Of each process. With more than one on CPUs, JAX 0.5.3 mixes up messages.
 _DEVICES = 2 if jax.__version_info__ >= (0, 10) else 1
 _TIMEOUT = 400
@@ -91,6 +92,12 @@ def process(index, port, path):
   np.savez(path, **out)
 
 
+def process_of_more(index, port, path):
+  """What one of more processes finds of more samples."""
+  jax.distributed.initialize(f'localhost:{port}', _MORE, index)
+  np.savez(path, **large())
+
+
 def start(path, *args):
   flags = os.environ.get('XLA_FLAGS', '')
   return subprocess.Popen(
@@ -122,13 +129,20 @@ def free_port():
     return s.getsockname()[1]
 
 
-def on_processes():
+def on_processes(f, count):
   """What each of several processes finds."""
   port = free_port()
   with tempfile.TemporaryDirectory() as folder:
-    paths = [os.path.join(folder, f'{i}.npz') for i in range(_PROCESSES)]
-    outputs([start(__file__, i, port, path) for i, path in enumerate(paths)])
+    paths = [os.path.join(folder, f'{i}.npz') for i in range(count)]
+    outputs([start(__file__, f.__name__, i, port, path)
+             for i, path in enumerate(paths)])
     return [dict(np.load(path)) for path in paths]
+
+
+def assert_close(found, want, tol):
+  for name, value in want.items():
+    np.testing.assert_allclose(found[name], value, rtol=0, err_msg=name,
+                               atol=tol * np.max(np.abs(value)))
 
 
 @pytest.mark.slow
@@ -137,18 +151,19 @@ class DistributedTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    cls.found = on_processes()
+    cls.found = on_processes(process, _PROCESSES)
 
-  def test_predictions(self):
+  def setUp(self):
+    super().setUp()
+    # As in the other processes.
     jax.config.update('jax_disable_most_optimizations', True)
     self.addCleanup(jax.clear_caches)
     self.addCleanup(jax.config.update, 'jax_disable_most_optimizations', False)
+
+  def test_predictions(self):
     want, _ = predictions()
     for found in self.found:
-      for name, value in want.items():
-        scale = np.max(np.abs(value))
-        np.testing.assert_allclose(found[name], value, rtol=0,
-                                   atol=1e-10 * scale, err_msg=name)
+      assert_close(found, want, 1e-10)
 
   def test_same_on_all(self):
     first, *others = self.found
@@ -173,6 +188,11 @@ class DistributedTest(absltest.TestCase):
       for text in different:
         self.assertIn('processes must pass the same', text)
 
+  def test_more_samples_and_processes(self):
+    want = large()
+    for found in on_processes(process_of_more, _MORE):
+      assert_close(found, want, 1e-9)
+
 
 @pytest.mark.slow
 class DocumentationTest(absltest.TestCase):
@@ -193,7 +213,8 @@ class DocumentationTest(absltest.TestCase):
 
 
 if __name__ == '__main__':
-  if len(sys.argv) == 4 and sys.argv[-1].endswith('.npz'):
-    process(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+  if len(sys.argv) == 5 and sys.argv[-1].endswith('.npz'):
+    dict(process=process, process_of_more=process_of_more)[sys.argv[1]](
+        int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
   else:
     absltest.main()

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nt_ndk._src.base.devices import to_host
+
 Matrices = Union[np.ndarray, jax.Array]
 _F = TypeVar('_F', bound=Callable[..., Any])
 
@@ -82,7 +84,7 @@ def product(matrix: Matrices, x: Any, transposed: bool = False) -> Any:
     `[m * R, c]`.
   """
   if isinstance(x, np.ndarray) and isinstance(matrix, jax.Array):
-    return np.asarray(_compiled_product(matrix, x, transposed))
+    return to_host(_compiled_product(matrix, x, transposed))
   matrix = matrix.T if transposed else matrix
   return matrix.reshape((-1, len(x))) @ x
 

@@ -57,6 +57,13 @@ from nt_ndk._src.base.devices import in_one_thread
 from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import Numbers
 from nt_ndk._src.dynamics import quadrature
+from nt_ndk._src.dynamics.spectrum import ALL_MODES
+from nt_ndk._src.dynamics.spectrum import multiply
+from nt_ndk._src.dynamics.spectrum import of_rest
+from nt_ndk._src.dynamics.spectrum import Series
+from nt_ndk._src.dynamics.spectrum import series
+from nt_ndk._src.dynamics.spectrum import spectrum
+from nt_ndk._src.dynamics.spectrum import TERMS
 
 # Points whose values and images there is room for at first.
 ROOM = 256
@@ -92,9 +99,9 @@ _MOMENTS, _LAST = map(np.polynomial.legendre.leggauss, (3, 8))
 _GUESS_FROM, _OUTPUTS = 256, 4
 # About as many eigenvectors the preconditioner treats one by one.
 _PROBES = 96
-# Samples up to which all eigenvectors are found; of more, a part of them, and
-# at most so many.
-_ALL_MODES, _PART, _MOST_MODES = 5000, .25, 1500
+# Degree of polynomials that tell how the K_r act where modes are not known, and
+# smallest eigenvalue that counts there, relative to the largest one.
+_DEGREE, _LEAST = 2, 1e-3
 # Fraction of the largest time whose modes are those to begin with.
 _MODES_FROM = .1
 
@@ -194,15 +201,8 @@ def _weigh(images, weights):
   return out.reshape((len(weights),) + images.shape[2:])
 
 
-def _multiply(x, matrix, transposed=False):
-  """`matrix @ x`, of `x` `[n, s, k]`, in the precision of the matrix."""
-  flat = x.reshape((len(x), -1)).astype(matrix.dtype)
-  return product(matrix, flat, transposed).astype(x.dtype).reshape(
-      (-1,) + x.shape[1:])
-
-
 @on_either
-def _precondition(residual, evecs, inverse, together, others):
+def _precondition(residual, evecs, inverse, together, rest):
   """Solves the equations of modes.
 
   Args:
@@ -210,21 +210,19 @@ def _precondition(residual, evecs, inverse, together, others):
     evecs: `[n, m]`, modes, in columns.
     inverse: `[m - l, s, s]`, of the equations of each mode but the leading `l`.
     together: `[l * s, l * s]`, of those of the leading modes.
-    others: `[s, s]`, of those of what is orthogonal to all modes; `None` if
-      nothing is.
+    rest: the kernel, and a `Series` of it that solves those of what is
+      orthogonal to all modes; `None` if nothing is.
 
   Returns:
     `[s, n, k]`.
   """
   residual = residual.transpose((1, 0, 2))
-  z = _multiply(residual, evecs, transposed=True)
+  z = multiply(residual, evecs, transposed=True)
   one, (_, s, k) = len(inverse), z.shape
   leading = (together @ z[one:].reshape((-1, k))).reshape((-1, s, k))
-  solved = numpy_of(z).concatenate([inverse @ z[:one], leading])
-  if others is None:
-    out = _multiply(solved, evecs)
-  else:
-    out = others @ residual + _multiply(solved - others @ z, evecs)
+  out = multiply(numpy_of(z).concatenate([inverse @ z[:one], leading]), evecs)
+  if rest is not None:
+    out = out + of_rest(residual - multiply(z, evecs), evecs, *rest)
   return out.transpose((1, 0, 2))
 
 
@@ -302,11 +300,35 @@ class _Modes(NamedTuple):
     diagonals: `[R, m]`, of all K_r in their basis. These are exact for the
       leading ones and some of the others, relative to whose eigenvalues they
       are interpolated for the rest.
-    others: `[R]`, mean diagonal entries of what is orthogonal to these.
+    rest: what is orthogonal to the leading ones, if there is anything.
   """
   evecs: Matrices
   diagonals: np.ndarray
-  others: np.ndarray
+  rest: Optional['_Rest']
+
+
+class _Rest(NamedTuple):
+  """An equal-time kernel, where modes are not known.
+
+  Attributes:
+    matrix: `[n, n]`.
+    ends: bounds of its eigenvalues.
+    diagonals: `[R, degree + 1]`, coefficients of polynomials in them that are
+      about those of each K_r.
+  """
+  matrix: Matrices
+  ends: tuple[float, float]
+  diagonals: np.ndarray
+
+  def series(self, inner: np.ndarray) -> Series:
+    """Of what solves the equations of a panel; inner `[s, s, R]`."""
+
+    def solver(evals):
+      of_each = np.polynomial.polynomial.polyval(evals, self.diagonals.T)
+      return np.linalg.inv(np.eye(len(inner)) +
+                           np.einsum('rl,ijr->lij', of_each, inner))
+
+    return series(solver, self.ends)
 
 
 def _probed(n: int) -> np.ndarray:
@@ -315,43 +337,26 @@ def _probed(n: int) -> np.ndarray:
 
 
 @functools.partial(on_either, static_argnames='dtype')
-def _decompose(factors, phi, root, start, dtype):
-  """Modes of the sum of all K_r times numbers.
-
-  Args:
-    factors: `[n, R * n]`.
-    phi: `[R]`, the numbers.
-    root: `[n]`, of the weights of samples.
-    start: `[n, m]`, random vectors, from which the leading modes are found by
-      iteration of the space that they span (Halko, Martinsson and Tropp, SIAM
-      Review 53, 2011); `None` means all modes.
-    dtype: of the matrix that is decomposed.
-
-  Returns:
-    Eigenvalues `[m]`, modes `[n, m]`, diagonal entries `[R, p]` of the K_r for
-    some of them, and their traces, `[R]`.
-  """
-  np_ = numpy_of(factors)
+def _mean(factors, phi, root, dtype):
+  """Sum of all K_r `[n, R * n]` times numbers `[R]`, for weighted samples."""
   n = len(factors)
   matrices = factors.reshape((n, -1, n))
-  mean = sum(p * matrices[:, r] for r, p in enumerate(phi))
-  mean = _scaled((mean + mean.T) / 2, root)
-  mean = (mean if root is None else mean * root).astype(dtype)
-  if start is None:
-    evals, evecs = np_.linalg.eigh(mean)
-  else:
-    span, _ = np_.linalg.qr(mean @ start)
-    # What is orthogonal to them is so to full precision.
-    span, _ = np_.linalg.qr((mean @ span).astype(factors.dtype))
-    within = span.T @ (mean @ span.astype(dtype)).astype(factors.dtype)
-    evals, evecs = np_.linalg.eigh((within + within.T) / 2)
-    evecs = span @ evecs
-  probes = _scaled(evecs[:, _probed(len(evals))].astype(factors.dtype), root)
-  diagonals = np_.einsum('ni,irn->ri', probes,
-                         _images(probes.T[..., None], factors)[..., 0])
-  traces = matrices[np.arange(n), :, np.arange(n)]
-  traces = (traces if root is None else traces * (root * root)[:, None]).sum(0)
-  return evals, evecs, diagonals, traces
+  mean = _scaled(sum(p * matrices[:, r] for r, p in enumerate(phi)), root)
+  return (mean if root is None else mean * root).astype(dtype)
+
+
+@on_either
+def _symmetric(matrix):
+  # A program of its own: as part of that of a sum it would find this twice.
+  return (matrix + matrix.T) / 2
+
+
+@on_either
+def _diagonals(vectors, factors, root):
+  """Diagonal entries `[R, m]` of all K_r for vectors `[n, m]`."""
+  vectors = _scaled(vectors.astype(factors.dtype), root)
+  return numpy_of(factors).einsum(
+      'ni,irn->ri', vectors, _images(vectors.T[..., None], factors)[..., 0])
 
 
 @on_either
@@ -449,7 +454,7 @@ def _jump(x, x_images, rho, images, begin, at_start, end, smoothing):
 def _distance(x, limit, integral):
   """Of a solution from its limit, and what that integrates to."""
   x = x - limit
-  change = _multiply(x.transpose((1, 0, 2)), integral).transpose((1, 0, 2))
+  change = multiply(x.transpose((1, 0, 2)), integral).transpose((1, 0, 2))
   return numpy_of(x).stack([_rms(x), _rms(change)])
 
 
@@ -678,17 +683,23 @@ class VolterraSolver:
       tau, dtype = self._modes_at, self._y.dtype
       phi = np.asarray(self._kernel.phi(tau, tau), dtype)
       dtype = np.dtype(dtype if self._precise or self._small else np.float32)
-      n, start = len(self._factors), None
-      if n > _ALL_MODES:
-        count = min(int(_PART * n), _MOST_MODES)
-        start = np.random.RandomState(0).normal(size=(n, count)).astype(dtype)
-      evals, evecs, diagonals, traces = _decompose(
-          self._factors, phi, self._root, start, dtype=dtype)
-      evals, diagonals, traces = to_host((evals, diagonals, traces))
-      diagonals = _extend_diagonals(evals, diagonals)
-      others = np.maximum(traces - np.sum(diagonals, 1), 0.) / max(
-          n - len(evals), 1)
-      self._modes = _Modes(evecs, diagonals, others)
+      matrix = _symmetric(_mean(self._factors, phi, self._root, dtype=dtype))
+      diagonals_of = lambda vectors: to_host(_diagonals(
+          vectors, self._factors, self._root))
+      rest = None
+      if len(matrix) <= ALL_MODES:
+        evals, evecs = numpy_of(matrix).linalg.eigh(matrix)
+        evals = to_host(evals)
+      else:
+        known = spectrum(matrix)
+        evals = known.evals
+        evecs, others = map(self._of_kind, (known.evecs.astype(dtype),
+                                            known.other_evecs))
+        rest = _Rest(matrix, known.ends, np.polynomial.polynomial.polyfit(
+            known.other_evals, diagonals_of(others).T, _DEGREE,
+            w=1 / np.maximum(known.other_evals, _LEAST * known.ends[1])).T)
+      self._modes = _Modes(evecs, _extend_diagonals(evals, diagonals_of(
+          evecs[:, _probed(len(evals))])), rest)
       self._couplings = None
       self.stats['eigendecompositions'] += 1
     return self._modes
@@ -717,14 +728,19 @@ class VolterraSolver:
       return functools.partial(_solve_factorized, lu=_factorize(
           self._factors, inner, self._root, dtype if full else np.float32))
     modes = self._current_modes()
+    leading = min(leading, modes.diagonals.shape[1])
     alone = modes.diagonals.shape[1] - leading
     # Equations of each mode.
     matrices = np.einsum('rn,ijr->nij', modes.diagonals[:, :alone], inner)
     inverse = np.linalg.inv(np.eye(stages) + matrices).astype(dtype)
-    together, others = np.zeros((0, 0)), None
-    if alone + leading < n:
-      others = np.linalg.inv(np.eye(stages) + inner @ modes.others).astype(
-          dtype)
+    together, rest = np.zeros((0, 0)), None
+    if modes.rest is not None:
+      coefficients, *interval = modes.rest.series(inner)
+      if not self._host:
+        # One program for all.
+        coefficients = _with_room(coefficients, TERMS)
+      rest = (modes.rest.matrix, coefficients.astype(dtype),
+              *map(dtype.type, interval))
     if leading:
       if self._couplings is None:
         self._couplings = to_host(_couplings(
@@ -734,7 +750,7 @@ class VolterraSolver:
           'ijr,rab->aibj', inner, self._couplings, optimize=True).reshape(
               (size, size)))
     return functools.partial(_precondition, evecs=modes.evecs, inverse=inverse,
-                             together=together.astype(dtype), others=others)
+                             together=together.astype(dtype), rest=rest)
 
   def _solve(self, tau: np.ndarray, past: np.ndarray, inner: np.ndarray,
              tol: float) -> _Panel:

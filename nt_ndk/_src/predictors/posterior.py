@@ -3,7 +3,7 @@
 """The end of learning: the Bayesian posterior."""
 
 import functools
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 import jax
 import numpy as np
@@ -16,9 +16,14 @@ from nt_ndk._src.base.arrays import on_either
 from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import ComputeCov
 from nt_ndk._src.base.typing import PyTree
+from nt_ndk._src.dynamics.spectrum import ALL_MODES
+from nt_ndk._src.dynamics.spectrum import Inverse
 from nt_ndk._src.kernels.evaluation import KernelEvaluator
 from nt_ndk._src.predictors.problem import Lesson
 from nt_ndk._src.predictors.problem import Problem
+
+# Cholesky factor `[n, n]` of a covariance, or its inverse.
+Factor = Union[Matrices, Inverse]
 
 
 @on_either
@@ -36,31 +41,46 @@ def _solve_factor(factor, y, trans):
 
 
 @on_either
-def _weights(factor, y):
-  """`(K + noise)^-1 y`."""
+def _solve_both(factor, y):
   return _solve_factor(factor, _solve_factor(factor, y, 0), 1)
 
 
+def _weights(factor: Factor, y: Matrices) -> Matrices:
+  """`(K + noise)^-1 y`."""
+  if isinstance(factor, Inverse):
+    return factor(to_host(y))
+  return _solve_both(factor, y)
+
+
 @on_either
-def _explained(factor, kernel):
+def _roots(factor, kernel):
   """`L^-1 k^T`, whose squares are what data tell of predictions."""
   return _solve_factor(factor, kernel.T, 0)
 
 
+def _explained(factor: Factor, kernel: Matrices,
+               diagonal: bool) -> np.ndarray:
+  """What data tell of the covariance of predictions, `[m, m]` or `[m]`."""
+  if isinstance(factor, Inverse):
+    left = to_host(kernel).T
+    right = factor(left)
+  else:
+    left = right = to_host(_roots(factor, kernel))
+  return np.sum(left * right, 0) if diagonal else left.T @ right
+
+
 @on_either
-def _not_learned(factor, explained, train, test):
+def _not_learned(gain, train, test):
   """What learning adds to the covariance of what frozen weights make.
 
   Args:
-    factor: of the covariance that is learned.
-    explained: of it.
+    gain: `[n, m]`, of what is learned of predictions.
     train: covariance of training outputs by frozen weights alone.
     test: the same of predictions and training outputs.
 
   Returns:
     `[m, m]`.
   """
-  gain = _solve_factor(factor, explained, 1)
   mixed = test @ gain
   return gain.T @ train @ gain - mixed - mixed.T
 
@@ -92,16 +112,21 @@ class Posterior:
         kernel[:, self._seen])
 
   @functools.cached_property
-  def _factorized(self) -> tuple[Matrices, Matrices, float]:
-    """Cholesky factor, weights of the training outputs, and their error."""
+  def _factorized(self) -> tuple[Factor, Matrices, float]:
+    """Cholesky factor or so, weights of the outputs, and their error."""
     problem, (temperature, y, _) = self._problem, self._lesson
     kernel = self._of_seen(of_kind(problem.prior_kernel), rows=True)
     error = np.inf
     # Of outputs that are always zero nothing is learned, whatever their noise.
     noise = np.where(to_host(kernel.diagonal()) == 0, 1.,
                      temperature / self._lesson.weights[self._seen])
+    # On several devices none has room for all rows of large matrices.
+    spread = problem.evaluator.spread.count > 1
     try:
-      factor = _factorize(kernel, noise.astype(problem.dtype))
+      if spread and len(kernel) > ALL_MODES:
+        factor = Inverse(kernel, noise)
+      else:
+        factor = _factorize(kernel, noise.astype(problem.dtype))
       weights = _weights(factor, y[self._seen])
       error = float(to_host(_rounding(kernel, weights))) / problem.y_scale
     except np.linalg.LinAlgError:
@@ -164,18 +189,16 @@ class Posterior:
     mean = to_host(kernel @ weights)
     if not compute_cov:
       return mean, None
-    explained = to_host(_explained(factor, kernel))
-    if compute_cov == 'diag':
-      prior = evaluator.variances(x, np.array([tau]), **kwargs)[0]
-      covariance = prior - np.sum(explained**2, 0)
-    else:
-      joint = to_host(evaluator.test_test(x, 'nngp', tau, tau, **kwargs))
-      covariance = joint - explained.T @ explained
+    diagonal = compute_cov == 'diag'
+    prior = evaluator.variances(x, np.array([tau]), **kwargs)[0] if (
+        diagonal) else to_host(evaluator.test_test(x, 'nngp', tau, tau,
+                                                   **kwargs))
+    covariance = prior - _explained(factor, kernel, diagonal)
     if fixed is not None:
       change = _not_learned(*map(of_kind, (
-          factor, explained, self._of_seen(problem.fixed_kernel, rows=True),
+          _weights(factor, kernel.T),
+          self._of_seen(problem.fixed_kernel, rows=True),
           self._of_seen(fixed))))
-      covariance = covariance + to_host(
-          change.diagonal() if compute_cov == 'diag' else change)
-    return mean, (np.maximum(covariance, 0.) if compute_cov == 'diag' else
-                  covariance)
+      covariance = covariance + to_host(change.diagonal() if diagonal else
+                                        change)
+    return mean, np.maximum(covariance, 0.) if diagonal else covariance
