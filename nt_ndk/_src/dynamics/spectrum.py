@@ -8,6 +8,7 @@ only. No array is as large as the matrix but the matrix itself, whose rows may
 be spread over devices.
 """
 
+import functools
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.polynomial import chebyshev
 from nt_ndk._src.base.arrays import Matrices
 from nt_ndk._src.base.arrays import on_either
 from nt_ndk._src.base.arrays import product
+from nt_ndk._src.base.devices import to_host
 
 # Samples up to which all eigenvectors are found.
 ALL_MODES = 2500
@@ -25,10 +27,13 @@ _BLOCK, _SAMPLES, _BLOCKS = 32, 250, 32
 # Residuals, relative to eigenvalues, of eigenvectors that are kept, and number
 # of others that tell how other matrices act on what is orthogonal to these.
 _RESIDUAL, _OTHERS = .02, 20
-_ROUND = 8
+# Numbers of those that are kept are multiples of this. Margin of bounds.
+_ROUND, _MARGIN = 8, .01
 # Largest error of polynomials, and number of their terms.
 _ERROR, TERMS = .03, 32
-_MAX_ITERATIONS = 100
+# Rounding errors of eigenvalues that are small, relative to noise, and number
+# of iterations.
+_SMALL, _MAX_ITERATIONS = .1, 300
 
 
 class Spectrum(NamedTuple):
@@ -95,8 +100,8 @@ def spectrum(matrix: Matrices) -> Spectrum:
   wrong[:_BLOCK] = True
   count = int(np.argmax(wrong[::-1]))
   others = len(evals) - max(count // _ROUND * _ROUND or count, 1)
-  ends = (max(float(np.min((evals - residuals)[:others])), 0.),
-          float(np.max((evals + residuals)[:others])))
+  ends = (max((1 - _MARGIN) * float(np.min((evals - residuals)[:others])), 0.),
+          (1 + _MARGIN) * float(np.max((evals + residuals)[:others + 1])))
   some = np.linspace(0, others - 1, _OTHERS).astype(int)
   return Spectrum(evals[others:], vectors[:, others:], ends, evals[some],
                   vectors[:, some])
@@ -129,6 +134,13 @@ def series(solver: Callable[[np.ndarray], np.ndarray],
   return Series(coefficients[:terms], middle, half)
 
 
+def _act(x: Any, evecs: Matrices, matrix: Matrices) -> Any:
+  """What a matrix makes of what is orthogonal to its leading eigenvectors."""
+  image = multiply(x, matrix)
+  # Rounding errors along these would be amplified by polynomials.
+  return image - multiply(multiply(image, evecs, transposed=True), evecs)
+
+
 def of_rest(x: Any, evecs: Matrices, matrix: Matrices, coefficients: Any,
             middle: Any, half: Any) -> Any:
   """What a function of a matrix makes of vectors.
@@ -145,13 +157,7 @@ def of_rest(x: Any, evecs: Matrices, matrix: Matrices, coefficients: Any,
     `[n, s, k]`.
   """
 
-  def act(x):
-    image = multiply(x, matrix) - middle * x
-    # Leading eigenvalues are outside the interval: rounding errors would be
-    # amplified.
-    image = image - multiply(multiply(image, evecs, transposed=True), evecs)
-    return image / half
-
+  act = lambda x: (_act(x, evecs, matrix) - middle * x) / half
   out, last = coefficients[0] @ x, x
   if len(coefficients) > 1:
     term = act(x)
@@ -162,35 +168,51 @@ def of_rest(x: Any, evecs: Matrices, matrix: Matrices, coefficients: Any,
   return out
 
 
-@on_either
-def _single(matrix, root):
-  """A matrix in single precision, times factors of rows and columns."""
-  return (matrix * root * root[:, None]).astype(np.float32)
+@functools.partial(on_either, static_argnames='dtype')
+def _times(matrix, root, dtype):
+  """A matrix times factors of rows and columns."""
+  return (matrix * root * root[:, None]).astype(dtype)
 
 
 class Inverse:
   """The inverse of a large positive matrix plus a diagonal one.
 
-  By conjugate gradients, preconditioned by what `spectrum` finds of the matrix
-  in single precision, so that a few iterations do.
+  By conjugate gradients. What is along leading eigenvectors is preconditioned
+  by these, and what is orthogonal to them by a few steps of Chebyshev's
+  iteration, in single precision if the largest eigenvalue allows.
   """
 
   def __init__(self, matrix: Matrices, noise: np.ndarray) -> None:
     """Takes `[n, n]`, and `[n]`, positive."""
     self._matrix = matrix
     self._root = noise.astype(matrix.dtype)**-.5
-    self._single = _single(matrix, self._root)
-    known = spectrum(self._single)
-    self._evals, self._evecs = known.evals, known.evecs.astype(np.float32)
-    self._series = series(lambda evals: 1 / (1 + evals[:, None, None]),
-                          known.ends)
+    largest = float(np.sum(to_host(matrix.diagonal()) * self._root**2))
+    dtype = (np.float32 if largest * np.finfo(np.float32).eps < _SMALL else
+             matrix.dtype)
+    self._scaled = _times(matrix, self._root, dtype=np.dtype(dtype))
+    known = spectrum(self._scaled)
+    self._evals, self._evecs = known.evals, known.evecs.astype(dtype)
+    self._ends = known.ends
 
   def _precondition(self, residual: np.ndarray) -> np.ndarray:
-    x = residual[:, None]
-    z = multiply(x, self._evecs, transposed=True)
-    solved = multiply(z / (1 + self._evals[:, None, None]), self._evecs)
-    return (solved + of_rest(x - multiply(z, self._evecs), self._evecs,
-                             self._single, *self._series))[:, 0]
+    residual = residual[:, None]
+    z = multiply(residual, self._evecs, transposed=True)
+    out = multiply(z / (1 + self._evals[:, None, None]), self._evecs)
+    residual = residual - multiply(z, self._evecs)
+    # Manteuffel, Numerische Mathematik 28 (1977).
+    middle, half = 1 + sum(self._ends) / 2, (self._ends[1] - self._ends[0]) / 2
+    ratio, size = half / middle, 1.
+    for _ in range(TERMS):
+      if size == 1:
+        step, factor = residual / middle, ratio
+      else:
+        residual = residual - step - _act(step, self._evecs, self._scaled)
+        last, factor = factor, 1 / (2 / ratio - factor)
+        step = factor * last * step + 2 * factor / half * residual
+      out, size = out + step, size * factor
+      if size < _ERROR:
+        break
+    return out[:, 0]
 
   def __call__(self, right: np.ndarray) -> np.ndarray:
     """Solves equations; right-hand sides `[n, c]`, as the result.
