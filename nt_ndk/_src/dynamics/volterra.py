@@ -22,9 +22,11 @@ many decades, and Radau IIA damps the fast ones (stiff accuracy).
 *  The equations of a panel are solved by conjugate residuals (GCR),
    preconditioned by those in which the :math:`K_r` are diagonal in the
    eigenbasis of one equal-time kernel, from the combination of the points
-   before it that solves them best. Each iteration reads the :math:`K_r` once;
-   before the first one, a correction that does not is made to the guess. Where
-   iterations are many, what couples the leading modes is solved for, too.
+   before it that solves them best. Of many samples only leading eigenvectors
+   are found, and on what is orthogonal to them the :math:`K_r` are polynomials
+   of that kernel. Each iteration reads the :math:`K_r` once; before the first
+   one, a correction that does not is made to the guess. Where iterations are
+   many, what couples the leading modes is solved for, too.
 *  Panels follow the trend of the last two, as far as their errors allow: a
    solution with modes of all sizes looks alike on all scales of time. An error
    at the end of a panel is a jump for the next one, however short that is; the

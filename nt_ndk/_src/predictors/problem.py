@@ -23,6 +23,7 @@ from nt_ndk._src.base.store import Store
 from nt_ndk._src.base.typing import Axes
 from nt_ndk._src.base.typing import KernelFn
 from nt_ndk._src.base.typing import PyTree
+from nt_ndk._src.dynamics.spectrum import ALL_MODES
 from nt_ndk._src.dynamics.volterra import ROOM
 from nt_ndk._src.kernels import functions
 from nt_ndk._src.kernels.compressed import CompressedKernel
@@ -38,8 +39,9 @@ _FLOAT32_RTOL = 1e-3
 # nobody: of everyday problems none below them had a true error above 10 `rtol`.
 _WARN, _MATTERS = 12., 1e-6
 # Matrices beside those of a kernel: that of the NTK, that under the prior,
-# eigenvectors, and what these take to be found.
-_OTHERS = 7
+# eigenvectors, and what these take to be found. Of more samples those under the
+# prior, its Cholesky factor, and what these take.
+_OTHERS, _OTHERS_OF_MANY = 7, 4
 # Columns of targets that are solved for at once: as many as take these bytes,
 # with about such a rank of kernels, but no fewer than these.
 _COLUMN_BYTES, _SOME_RANK, _FEWEST_COLUMNS = 2**30, 12, 12
@@ -184,9 +186,10 @@ class Problem:
     if kernel.computed:
       return kernel.factors()
     matrix = len(self.y)**2 * self.dtype.itemsize
+    others = _OTHERS if len(self.y) <= ALL_MODES else _OTHERS_OF_MANY
     self.stats['planned_bytes'] = memory.check(
         matrix, 0 if self.store else rank,
-        max(_OTHERS * matrix,
+        max(others * matrix,
             2 * matrix + self.evaluator.temporary_bytes(kernel.get)) +
         rank * ROOM * matrix // len(self.y) * min(
             self.y.shape[1], self.columns_together) + ROOM * self.y.nbytes)
