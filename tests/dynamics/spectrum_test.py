@@ -94,6 +94,20 @@ class SpectrumTest(parameterized.TestCase):
                                           got - exact, optimize=True)
     self.assertLess(np.linalg.norm(left), .1 * np.linalg.norm(x))
 
+  def test_leading_modes_do_not_leak_in_single_precision(self):
+    _, evecs, matrix = problem('images')
+    known = spectrum_lib.spectrum(matrix)
+    series = spectrum_lib.series(lambda evals: 1 / (1 + evals[:, None, None]),
+                                 known.ends)
+    single = lambda a: np.asarray(a, np.float32)
+    act = lambda x: spectrum_lib.of_rest(
+        single(x)[:, None, None], single(known.evecs), single(matrix),
+        single(series.coefficients), *map(np.float32, series[1:]))[:, 0, 0]
+    x, leading = np.random.default_rng(0).normal(size=300), 1e4 * evecs[:, -1]
+    both = act(x + leading)
+    np.testing.assert_allclose(known.evecs.T @ both, 0, atol=3e-7 *
+                               np.linalg.norm(both))
+
   def test_terms_are_those_that_are_needed(self):
     solver = lambda evals: 1 / (1 + evals[:, None, None])
     counts = [len(spectrum_lib.series(solver, (low, 10.)).coefficients)

@@ -134,11 +134,15 @@ def series(solver: Callable[[np.ndarray], np.ndarray],
   return Series(coefficients[:terms], middle, half)
 
 
+def _orthogonal(x: Any, evecs: Matrices) -> Any:
+  """What of vectors is orthogonal to eigenvectors."""
+  return x - multiply(multiply(x, evecs, transposed=True), evecs)
+
+
 def _act(x: Any, evecs: Matrices, matrix: Matrices) -> Any:
   """What a matrix makes of what is orthogonal to its leading eigenvectors."""
-  image = multiply(x, matrix)
   # Rounding errors along these would be amplified by polynomials.
-  return image - multiply(multiply(image, evecs, transposed=True), evecs)
+  return _orthogonal(multiply(x, matrix), evecs)
 
 
 def of_rest(x: Any, evecs: Matrices, matrix: Matrices, coefficients: Any,
@@ -146,7 +150,7 @@ def of_rest(x: Any, evecs: Matrices, matrix: Matrices, coefficients: Any,
   """What a function of a matrix makes of vectors.
 
   Args:
-    x: `[n, s, k]`, orthogonal to the leading eigenvectors.
+    x: `[n, s, k]`, of which what is orthogonal to leading eigenvectors counts.
     evecs: `[n, m]`, these.
     matrix: `[n, n]`.
     coefficients: see `Series`, as the others.
@@ -156,16 +160,18 @@ def of_rest(x: Any, evecs: Matrices, matrix: Matrices, coefficients: Any,
   Returns:
     `[n, s, k]`.
   """
-
   act = lambda x: (_act(x, evecs, matrix) - middle * x) / half
-  out, last = coefficients[0] @ x, x
+  # The equations amplify what is left along leading eigenvectors: in single
+  # precision, once is not enough.
+  last = _orthogonal(_orthogonal(x, evecs), evecs)
+  out = coefficients[0] @ last
   if len(coefficients) > 1:
-    term = act(x)
+    term = act(last)
     out = out + coefficients[1] @ term
     for coefficient in coefficients[2:]:
       last, term = term, 2 * act(term) - last
       out = out + coefficient @ term
-  return out
+  return _orthogonal(out, evecs)
 
 
 @functools.partial(on_either, static_argnames='dtype')
@@ -197,11 +203,11 @@ class Inverse:
   def _precondition(self, residual: np.ndarray) -> np.ndarray:
     residual = residual[:, None]
     z = multiply(residual, self._evecs, transposed=True)
-    out = multiply(z / (1 + self._evals[:, None, None]), self._evecs)
-    residual = residual - multiply(z, self._evecs)
+    leading = multiply(z / (1 + self._evals[:, None, None]), self._evecs)
+    residual = _orthogonal(_orthogonal(residual, self._evecs), self._evecs)
     # Manteuffel, Numerische Mathematik 28 (1977).
     middle, half = 1 + sum(self._ends) / 2, (self._ends[1] - self._ends[0]) / 2
-    ratio, size = half / middle, 1.
+    ratio, size, out = half / middle, 1., 0.
     for _ in range(TERMS):
       if size == 1:
         step, factor = residual / middle, ratio
@@ -212,7 +218,7 @@ class Inverse:
       out, size = out + step, size * factor
       if size < _ERROR:
         break
-    return out[:, 0]
+    return (leading + _orthogonal(out, self._evecs))[:, 0]
 
   def __call__(self, right: np.ndarray) -> np.ndarray:
     """Solves equations; right-hand sides `[n, c]`, as the result.

@@ -224,7 +224,7 @@ def _precondition(residual, evecs, inverse, together, rest):
   leading = (together @ z[one:].reshape((-1, k))).reshape((-1, s, k))
   out = multiply(numpy_of(z).concatenate([inverse @ z[:one], leading]), evecs)
   if rest is not None:
-    out = out + of_rest(residual - multiply(z, evecs), evecs, *rest)
+    out = out + of_rest(residual, evecs, *rest)
   return out.transpose((1, 0, 2))
 
 
