@@ -207,7 +207,7 @@ class Inverse:
     residual = _orthogonal(_orthogonal(residual, self._evecs), self._evecs)
     # Manteuffel, Numerische Mathematik 28 (1977).
     middle, half = 1 + sum(self._ends) / 2, (self._ends[1] - self._ends[0]) / 2
-    ratio, size, out = half / middle, 1., 0.
+    ratio, size, out = half / middle, 1., np.zeros_like(residual)
     for _ in range(TERMS):
       if size == 1:
         step, factor = residual / middle, ratio
