@@ -31,8 +31,6 @@ def problem(kind, n=300):
   return evals, evecs, (evecs * evals) @ evecs.T
 
 
-# As many blocks as of thousands of samples.
-@mock.patch.object(spectrum_lib, '_SAMPLES', 40)
 class SpectrumTest(parameterized.TestCase):
 
   @parameterized.product(kind=tuple(_KINDS), dtype=('float32', 'float64'))

@@ -308,7 +308,7 @@ class VolterraTest(parameterized.TestCase):
     np.testing.assert_allclose(got, want, rtol=1e-12)
 
   @parameterized.product(small=(True, False), weighted=(True, False))
-  @mock.patch.object(spectrum, '_SAMPLES', 40)
+  @mock.patch.object(volterra, 'BLOCKS', 4)
   def test_a_part_of_the_modes(self, small, weighted):
     # A power law, as kernels have.
     g, t = 1e4 / np.arange(1., 201.)**2, np.geomspace(1e-4, 5., 20)
@@ -326,6 +326,47 @@ class VolterraTest(parameterized.TestCase):
     # All matrices are multiples of one, which all modes solve exactly.
     self.assertLess(products, with_all + 2 * solve.stats['panels'])
     np.testing.assert_allclose(got, want, rtol=0, atol=3e-7)
+
+  @mock.patch.multiple(volterra, ALL_MODES=99, BLOCKS=1, _SOME_ITERATIONS=100,
+                       _TOO_MANY=np.inf)
+  def test_more_modes_where_few_do_not_do(self):
+    # Matrices that do not commute at all, and no modes that stand out.
+    g, t = np.geomspace(1e-6, 1e3, 100), np.linspace(0., Memory.tau_max, 20)
+    solve = turning(g)
+    solve.extend(Memory.tau_max)
+    self.assertIsNone(solve._modes.rest)
+    with mock.patch.object(volterra, 'ALL_MODES', 100):
+      want = turning(g)
+      want.extend(Memory.tau_max)
+    np.testing.assert_allclose(solve.solution(t), want.solution(t), rtol=0,
+                               atol=3e-6)
+
+  @parameterized.parameters(True, False)
+  def test_follows_a_solution_of_other_targets(self, alike):
+    # Fast modes alone, whose panels slow ones can share; not the other way.
+    g, t = np.geomspace(1e-3, 1e3, 80), np.linspace(0., Memory.tau_max, 20)
+    parts = np.split(turning(g)._factors, 2, 1)
+    factors, kernel = np.concatenate(parts, 1), turning(g)._kernel
+    evals, evecs = np.linalg.eigh(parts[0])
+    slow, fast = evecs[:, :1], evecs[:, -1:]
+    new = lambda y, like: volterra.VolterraSolver(kernel, factors, y, 1.,
+                                                  rtol=1e-6, like=like)
+    y = slow if alike else slow + fast
+    first, want = (new(y, None) for y in (slow + fast if alike else slow, y))
+    for solve in (first, want):
+      solve.extend(Memory.tau_max)
+    memory = first._images
+    got = new(y, first)
+    got.extend(Memory.tau_max)
+    self.assertIsNone(first._kept)
+    self.assertTrue(np.shares_memory(memory, got._images))
+    self.assertEqual(np.array_equal(got.ends, first.ends), alike)
+    np.testing.assert_allclose(got.solution(t), want.solution(t), rtol=0,
+                               atol=1e-6 * np.max(np.abs(y)))
+    first.release()
+    memory[:] = np.nan
+    first.extend(Memory.tau_max)
+    self.assertTrue(np.all(np.isfinite(first.integral(factors, t))))
 
   def test_settles_at_its_limit(self):
     g, gamma, rtol = np.array([.1, 3.]), 1e2, 1e-6

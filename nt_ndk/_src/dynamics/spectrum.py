@@ -21,9 +21,8 @@ from nt_ndk._src.base.devices import to_host
 
 # Samples up to which all eigenvectors are found.
 ALL_MODES = 2500
-# Vectors that Lanczos' method multiplies at once, samples for each such block,
-# and the largest number of blocks.
-_BLOCK, _SAMPLES, _BLOCKS = 32, 250, 32
+# Vectors that Lanczos' method multiplies at once, and number of such blocks.
+_BLOCK, BLOCKS = 32, 32
 # Residuals, relative to eigenvalues, of eigenvectors that are kept, and number
 # of others that tell how other matrices act on what is orthogonal to these.
 _RESIDUAL, _OTHERS = .02, 20
@@ -73,14 +72,20 @@ def multiply(x: Any, matrix: Matrices, transposed: bool = False) -> Any:
       (-1,) + x.shape[1:])
 
 
-def spectrum(matrix: Matrices) -> Spectrum:
+def most_blocks(n: int) -> int:
+  """Number of blocks that have three quarters of all vectors."""
+  return max(3 * n // (4 * _BLOCK), 2)
+
+
+def spectrum(matrix: Matrices, blocks: int = BLOCKS) -> Spectrum:
   """By Lanczos' method with blocks of vectors, orthogonal to all before them.
 
   Args:
     matrix: `[n, n]`, positive but for rounding errors.
+    blocks: number of blocks, if there are as many.
   """
   n = len(matrix)
-  blocks = int(np.clip(n // _SAMPLES, 2, _BLOCKS))
+  blocks = min(blocks, most_blocks(n))
   size = blocks * _BLOCK
   vectors, within = np.empty((n, size)), np.zeros((size, size))
   block, _ = np.linalg.qr(np.random.RandomState(0).normal(size=(n, _BLOCK)))

@@ -60,6 +60,8 @@ from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import Numbers
 from nt_ndk._src.dynamics import quadrature
 from nt_ndk._src.dynamics.spectrum import ALL_MODES
+from nt_ndk._src.dynamics.spectrum import BLOCKS
+from nt_ndk._src.dynamics.spectrum import most_blocks
 from nt_ndk._src.dynamics.spectrum import multiply
 from nt_ndk._src.dynamics.spectrum import of_rest
 from nt_ndk._src.dynamics.spectrum import Series
@@ -103,7 +105,7 @@ _GUESS_FROM, _OUTPUTS = 256, 4
 _PROBES = 96
 # Degree of polynomials that tell how the K_r act where modes are not known, and
 # smallest eigenvalue that counts there, relative to the largest one.
-_DEGREE, _LEAST = 2, 1e-3
+_DEGREE, _LEAST = 4, 1e-3
 # Fraction of the largest time whose modes are those to begin with.
 _MODES_FROM = .1
 
@@ -153,6 +155,7 @@ class Record(NamedTuple):
     modes_at: time of the modes.
     precise: whether these are in full precision.
     together: number of leading modes that are solved for together from then on.
+    blocks: number of blocks of vectors that leading modes are found from.
   """
   points: np.ndarray
   weights: np.ndarray
@@ -164,6 +167,7 @@ class Record(NamedTuple):
   modes_at: float
   precise: bool
   together: int
+  blocks: int
 
 
 # Arrays are of NumPy on one CPU and of JAX elsewhere. They have points first:
@@ -171,10 +175,19 @@ class Record(NamedTuple):
 # `[points, R, n, k]`.
 
 
-def _with_room(values, room):
-  """The same, and zeros, which take no memory on the host before their use."""
+def _with_room(values, room, memory=None):
+  """The same, and room, which takes no memory on the host before its use.
+
+  Args:
+    values: arrays, points first.
+    room: number of points.
+    memory: an array whose memory is used if it is large enough.
+  """
   if numpy_of(values) is np:
-    out = np.zeros((room,) + values.shape[1:], values.dtype)
+    shape = (room,) + values.shape[1:]
+    size = int(np.prod(shape))
+    out = (np.zeros(shape, values.dtype) if memory is None or memory.size < size
+           else memory.reshape(-1)[:size].reshape(shape))
     out[:len(values)] = values
     return out
   return jnp.pad(values, [(0, room - len(values))] + [(0, 0)] *
@@ -542,7 +555,7 @@ class VolterraSolver:
       before: takes times `[t]` to what is subtracted there from `y`, `[t, n,
         k]`.
       like: a solver of the same equation with another right-hand side, whose
-        modes are taken over.
+        modes and memory are taken over, and whose panels are tried first.
     """
     self._kernel = kernel
     few = len(factors) <= _DIRECTLY
@@ -573,6 +586,7 @@ class VolterraSolver:
     # Values at the beginning and at all points; room for more.
     self._rho = _with_room(self._right(np.full(1, start)), ROOM)
     self._kept: Optional[Matrices] = None
+    self._memory: Optional[Matrices] = None
     self._points = np.zeros(0)
     # Of each panel: [stages, points so far, R].
     self._weights: list[np.ndarray] = []
@@ -583,9 +597,13 @@ class VolterraSolver:
     # general: they only precondition.
     self._modes: Optional[_Modes] = None
     self._modes_at, self._precise = start + _MODES_FROM * kernel.tau_max, False
+    self._blocks = BLOCKS
+    self._like = like
     if like is not None:
+      self._memory, like._kept = like._kept, None
       self._modes, self._modes_at = like._modes, like._modes_at
       self._precise, self._together = like._precise, like._together
+      self._blocks = like._blocks
       self._couplings = like._couplings
     self.ends = np.full(1, start)
     self.errors: list[float] = []
@@ -619,12 +637,13 @@ class VolterraSolver:
     if self._kept is None:
       known = self._rho[:1 + len(self._points)]
       self._kept = _with_room(self._images_of(known, self._factors),
-                              len(self._rho))
+                              len(self._rho), self._memory)
+      self._memory = None
     return self._kept
 
   def release(self) -> None:
     """Forgets what only later times need, and takes most of the memory."""
-    self._kept = None
+    self._memory = self._kept = None
 
   # Quadrature in time.
 
@@ -689,11 +708,12 @@ class VolterraSolver:
       diagonals_of = lambda vectors: to_host(_diagonals(
           vectors, self._factors, self._root))
       rest = None
-      if len(matrix) <= ALL_MODES:
+      if len(matrix) <= ALL_MODES or (
+          self._host and self._blocks > most_blocks(len(matrix))):
         evals, evecs = numpy_of(matrix).linalg.eigh(matrix)
         evals = to_host(evals)
       else:
-        known = spectrum(matrix)
+        known = spectrum(matrix, self._blocks)
         evals = known.evals
         evecs, others = map(self._of_kind, (known.evecs.astype(dtype),
                                             known.other_evecs))
@@ -806,16 +826,25 @@ class VolterraSolver:
       x = _unscaled(x, right - _weigh(x_images, inner), root)
     return _Panel(x, x_images, i, left, float(np.max(jumps)))
 
-  def _try_panel(self, step: float) -> tuple[np.ndarray, np.ndarray, _Panel]:
+  def _try_panel(self, step: float,
+                 known: Optional[tuple[np.ndarray, np.ndarray]] = None
+                 ) -> tuple[np.ndarray, np.ndarray, _Panel]:
     """Times, weights and solution of a panel.
 
     The polynomial of a panel does not see the solution at its beginning; the
     jump there is the error of the polynomial, the largest in the panel.
+
+    Args:
+      step: length of the panel.
+      known: times and weights, if these are known.
     """
-    start = self.ends[-1]
-    tau = start + step * self._collocation.points
-    past = self._past_weights(tau, len(self.ends) - 1)
-    inner = self._own_weights(tau, start, step)
+    if known is not None:
+      tau, (past, inner) = known[0], np.split(known[1], [len(self._points)], 1)
+    else:
+      start = self.ends[-1]
+      tau = start + step * self._collocation.points
+      past = self._past_weights(tau, len(self.ends) - 1)
+      inner = self._own_weights(tau, start, step)
     panel = self._solve(tau, self._pad(past), inner.astype(self._y.dtype),
                         self.tolerance * self._scale * self._smallest)
     self.stats['products'] += 1 + panel.iterations
@@ -825,10 +854,22 @@ class VolterraSolver:
     elif panel.iterations > _TOO_MANY and self._small and self._together < n:
       self._together, self._precise = n, False
     elif panel.iterations >= _MANY_ITERATIONS and (
-        self._modes_at < self.ends[-1] or not self._precise):
+        self._modes_at < self.ends[-1] or not self._precise or
+        ALL_MODES < n and self._blocks <= most_blocks(n)):
       self._modes_at = max(self._modes_at, self.ends[-1])
-      self._modes, self._precise = None, True
+      self._modes, self._precise, self._blocks = None, True, 2 * self._blocks
     return tau, np.concatenate([past, inner], 1), panel
+
+  @property
+  def _followed(self) -> Optional[tuple[np.ndarray, np.ndarray]]:
+    """Times and weights of the next panel of a solver that has had the same."""
+    like, panel = self._like, len(self.ends) - 1
+    if (like is None or panel >= len(like._weights) or
+        not np.array_equal(self.ends, like.ends[:panel + 1])):
+      return None
+    stages = len(self._collocation.points)
+    return (like._points[panel * stages:(panel + 1) * stages],
+            like._weights[panel])
 
   def _retract(self) -> None:
     """Takes the last panel back; the next to try has half its length."""
@@ -873,6 +914,7 @@ class VolterraSolver:
     self.settled = self.limit_error <= self._rtol
     self._step, self._modes_at = float(record.step), float(record.modes_at)
     self._precise, self._together = bool(record.precise), int(record.together)
+    self._blocks = int(record.blocks)
     self.stats['panels'] += 1
 
   def _trend(self, step: float, error: float) -> float:
@@ -945,9 +987,12 @@ class VolterraSolver:
       step = min(step, self._stop - start)
       if self._panels is not None:
         step = self._panels[len(self.ends)] - start
+      followed = self._followed
+      if followed is not None:
+        step = followed[0][-1] - start
       adapts = self._fixed_step is None and self._panels is None
       try:
-        points, weights, panel = self._try_panel(step)
+        points, weights, panel = self._try_panel(step, followed)
       except np.linalg.LinAlgError as e:
         raise ArithmeticError(
             f'The equations at diffusion time {start + step:.3e} are not finite'
@@ -963,6 +1008,7 @@ class VolterraSolver:
       factor = _SAFETY * (tol / max(error, 1e-8 * tol))**(1 / stages)
       if error > tol and adapts:
         self.stats['rejected'] += 1
+        self._like = None
         before, rejected = rejected, (step, jump)
         # A shorter panel left the jump: an error of the panel before, or noise.
         stuck = before and jump > max(tol, before[1] * step / before[0])
@@ -986,7 +1032,7 @@ class VolterraSolver:
       record = Record(points, weights, panel.x, panel.images, error,
                       self._limit_error(panel.x, points[-1]),
                       step * min(_MAX_GROWTH, factor), self._modes_at,
-                      self._precise, self._together)
+                      self._precise, self._together, self._blocks)
       rejected = None
       self._accept(record)
       if self._journal is not None:

@@ -93,9 +93,11 @@ class Trajectory:
     out, known = cast(Any, 0.), None
     for group in groups:
       out = out + group.mean(t, x_test, kwargs, late, known)
+      if known is not None:
+        known.release()
       known = group
-      if len(groups) > 1:
-        group.release()
+    if len(groups) > 1:
+      groups[-1].release()
     error = max(group.error for group in groups)
     problem.warn(error)
     problem.stats.update(
