@@ -18,7 +18,6 @@ from jax import numpy as jnp
 import numpy as np
 import scipy.special
 
-from nt_ndk._src.dynamics import spectrum
 from nt_ndk._src.dynamics import volterra
 
 jax.config.update('jax_enable_x64', True)

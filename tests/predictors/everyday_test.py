@@ -4,6 +4,7 @@
 """Tests on data other than normalised images: one variable, biases, scales."""
 
 import functools
+from unittest import mock
 import warnings
 
 from absl.testing import absltest
@@ -14,6 +15,7 @@ import pytest
 
 from nt_ndk import predict
 from nt_ndk import stax
+from nt_ndk._src.dynamics import volterra
 import reference
 
 jax.config.update('jax_enable_x64', True)
@@ -162,6 +164,32 @@ class FitsTest(parameterized.TestCase):
     self.assertGreater(stats['rank'], before['rank'])
     self.assertEqual(stats['kernel_evaluations'] - stats['rank'],
                      before['kernel_evaluations'] - before['rank'])
+
+  @parameterized.parameters((5, 1., 1e-4, 1.2), (2, .05, 1e-6, 3.))
+  @pytest.mark.slow
+  def test_tables_of_many_rows(self, blocks, bias, relative, most):
+    # A part of the eigenvectors does, or is found to be too small a part.
+    x, y, z = data(400, 8)
+    temperature, t = times('relu', bias, 1.5, x[:50], relative)
+    found = []
+    for modes in (400, 0):
+      products, extend = [], volterra.VolterraSolver.extend
+
+      def spy(self, *args):
+        extend(self, *args)
+        products.append(self.stats['products'])
+
+      with mock.patch.multiple(volterra, ALL_MODES=modes, BLOCKS=blocks,
+                               _TOO_MANY=np.inf):
+        with mock.patch.object(volterra.VolterraSolver, 'extend', spy):
+          predict_fn = predict.markov_proximal_mse_ensemble(
+              network('relu', bias, 1.5), x, y, temperature, rtol=RTOL)
+          out = predict_fn(t=np.geomspace(t[0], t[-1], 7) * y.size, x_test=z,
+                           get='ndk')
+      found.append((max(products), np.asarray(out)))
+    (with_all, want), (with_some, got) = found
+    self.assertLess(with_some, most * with_all)
+    np.testing.assert_allclose(got, want, rtol=0, atol=RTOL)
 
 
 if __name__ == '__main__':
