@@ -555,7 +555,7 @@ class VolterraSolver:
       before: takes times `[t]` to what is subtracted there from `y`, `[t, n,
         k]`.
       like: a solver of the same equation with another right-hand side, whose
-        modes and memory are taken over, and whose panels are tried first.
+        modes are taken over, and whose panels are tried first.
     """
     self._kernel = kernel
     few = len(factors) <= _DIRECTLY
@@ -600,7 +600,6 @@ class VolterraSolver:
     self._blocks = BLOCKS
     self._like = like
     if like is not None:
-      self._memory, like._kept = like._kept, None
       self._modes, self._modes_at = like._modes, like._modes_at
       self._precise, self._together = like._precise, like._together
       self._blocks = like._blocks
@@ -644,6 +643,10 @@ class VolterraSolver:
   def release(self) -> None:
     """Forgets what only later times need, and takes most of the memory."""
     self._memory = self._kept = None
+
+  def take_memory(self, other: 'VolterraSolver') -> None:
+    """Releases another solver, and keeps products in its memory."""
+    self._memory, other._kept = other._kept, None
 
   # Quadrature in time.
 

@@ -258,14 +258,17 @@ class _Columns:
     like: Any = None
     if known is not None and known._fits == self._fits:
       like = known._parts[number]
-    self._parts.append(VolterraSolver(
+    solver = VolterraSolver(
         family, factors, lesson.y, largest / lesson.temperature, problem.rtol,
         limit=limit if last else None, limit_from=start + .2 * slow,
         max_step=2 * slow / np.log(1e2 / problem.rtol),
         journal=self._journal(number),
         weight=None if weight is None else weight / largest,
         scale=self._scale, start=start, stop=start + self._extent(number),
-        before=before, like=like))
+        before=before, like=like)
+    if like is not None:
+      solver.take_memory(like)
+    self._parts.append(solver)
 
   def _journal(self, number: int) -> Optional[Journal]:
     """Panels that are kept of a stage."""
