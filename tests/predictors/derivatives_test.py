@@ -250,9 +250,9 @@ class DerivativesTest(parameterized.TestCase):
     jax.tree_util.tree_map(
         lambda a, b: np.testing.assert_array_equal(a, b[0]), alone, got)
 
-  def check_differences(self, kernel_fn, p, temperature, x, y, z, t, h=.01,
+  def check_differences(self, kernel_fn, p, temperature, x, y, z, t, h=.005,
                         rtol=1e-7, atol=1e-4, **kwargs):
-    """Each derivative in a logarithm, on test and on training data."""
+    """Derivatives in all logarithms at once, of test and of training data."""
     flat, restore = jax.flatten_util.ravel_pytree(p)
 
     def predict_at(logs):
@@ -263,10 +263,11 @@ class DerivativesTest(parameterized.TestCase):
       return [predict_fn(t=t * np.exp(logs[-1]), x_test=inputs, get='ndk')
               for inputs in (z, None)]
 
-    zero = np.zeros(len(flat) + 2)
-    means = predict_at(zero)
-    wanted = [difference(lambda h: np.concatenate(predict_at(h * unit), 1), h)  # pylint: disable=cell-var-from-loop
-              for unit in np.eye(len(zero))]
+    # Directions that have a component along each, of either sign.
+    directions = np.random.default_rng(0).choice([-1., 1.], (3, len(flat) + 2))
+    means = predict_at(np.zeros(len(flat) + 2))
+    wanted = [difference(lambda h: np.concatenate(predict_at(h * d), 1), h)  # pylint: disable=cell-var-from-loop
+              for d in directions]
     f = differentiable(kernel_fn, x, y, rtol=rtol, **kwargs)
     for inputs, mean in zip((z, None), means):
       got_mean, got = f.with_derivatives(p, temperature, t, inputs)
@@ -275,11 +276,12 @@ class DerivativesTest(parameterized.TestCase):
           np.reshape(a, mean.shape + (-1,))
           for a in jax.tree_util.tree_leaves(got.parameters)], -1) * flat
       of_time = t.reshape((-1,) + (1,) * (mean.ndim - 1))
-      slopes = [*np.moveaxis(slopes, -1, 0), temperature * got.temperature,
-                of_time * got.t]
-      for slope, want in zip(slopes, wanted):
+      slopes = np.stack([*np.moveaxis(slopes, -1, 0),
+                         temperature * got.temperature, of_time * got.t])
+      for direction, want in zip(directions, wanted):
         want = want[:, :len(z)] if inputs is not None else want[:, len(z):]
-        np.testing.assert_allclose(slope, want, rtol=0, atol=atol * rms(y))
+        np.testing.assert_allclose(np.tensordot(direction, slopes, 1), want,
+                                   rtol=0, atol=atol * rms(y))
 
   @parameterized.product(phi=('relu', 'erf'), depth=(1, 2, 3))
   @pytest.mark.slow

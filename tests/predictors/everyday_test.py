@@ -16,6 +16,7 @@ import pytest
 from nt_ndk import predict
 from nt_ndk import stax
 from nt_ndk._src.dynamics import volterra
+from nt_ndk._src.predictors import problem as problem_lib
 import reference
 
 jax.config.update('jax_enable_x64', True)
@@ -100,6 +101,60 @@ class EverydayTest(parameterized.TestCase):
     for rtol in (1e-3, 1e-7):
       with self.subTest(rtol=rtol):
         self.check(*args, rtol=rtol)
+
+  @parameterized.parameters(('relu', None, 1.5, 8, 1e-4),
+                            ('relu', None, 1., 8, 1e-2),
+                            ('erf', .05, 1.5, 8, 1e-2))
+  def test_estimate_between_points(self, phi, bias, s0, d, relative):
+    # Of test inputs, at many times, against a hundredth of the tolerance.
+    x, y, z = data(8, d)
+    temperature, t = times(phi, bias, s0, x, relative)
+    t, mean = np.geomspace(t[0], t[-1], 60) * y.size, {}
+    for rtol in (1e-9, 1e-7):
+      predict_fn = predict.markov_proximal_mse_ensemble(
+          network(phi, bias, s0), x, y, temperature, rtol=rtol)
+      mean[rtol] = predict_fn(t=t, x_test=z, get='ndk')
+    error = np.max(np.abs(mean[1e-7] - mean[1e-9])) / np.sqrt(np.mean(y**2))
+    self.assertLess(error, 2e-7)
+    self.assertLess(error, predict_fn.stats['estimated_error'])
+    self.assertLess(predict_fn.stats['estimated_error'], 100 * error)
+
+  def test_float32_says_what_it_cannot_do(self):
+    # In one variable without biases kernels have rank 2, and none but float64
+    # can tell what noise and its amplification make of the others.
+    x, y, z = data(5, 1)
+    kernel_fn = stax.serial(*(a for _ in range(3) for a in (
+        stax.Dense(8, 1.5, W_init_std=1.5), stax.Relu())), stax.Dense(8))[2]
+    temperature = 1e-4 * float(np.mean(np.diag(kernel_fn(x, x, 'nngp'))))
+    t = np.geomspace(1e-3, 20. / temperature, 20) * y.size
+    mean = {}
+    for double in (True, False):
+      jax.config.update('jax_enable_x64', double)
+      self.addCleanup(jax.config.update, 'jax_enable_x64', True)
+      with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        predict_fn = predict.markov_proximal_mse_ensemble(kernel_fn, x, y,
+                                                          temperature)
+        mean[double] = np.asarray(predict_fn(t=t, x_test=z, get='ndk'))
+    jax.config.update('jax_enable_x64', True)
+    error = np.max(np.abs(mean[True] - mean[False])) / np.sqrt(np.mean(y**2))
+    self.assertGreater(error, .02)
+    self.assertTrue(any(
+        'estimated error of the mean' in str(w.message) and
+        'jax_enable_x64' in str(w.message) for w in caught))
+
+  def test_warns_of_mean_and_covariance(self):
+    x, y, z = data(5, 3)
+    predict_fn = predict.markov_proximal_mse_ensemble(
+        network('erf', .05, 1.), x, y, .1)
+    with mock.patch.multiple(problem_lib, _WARN=1e-9, _MATTERS=1e-12):
+      with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        for _ in range(2):
+          predict_fn(t=10., x_test=z, get='ndk', compute_cov='diag')
+    names = [str(w.message).split(' is ')[0] for w in caught]
+    self.assertEqual(names, [f'The estimated error of the {name}'
+                             for name in ('mean predictor', 'covariance')])
 
   @parameterized.parameters(('relu', .05, 1., 1e-6), ('erf', .05, 1.5, 1e-6))
   def test_small_temperatures_do_not_stall(self, phi, bias, s0, relative):

@@ -73,6 +73,8 @@ from nt_ndk._src.dynamics.spectrum import TERMS
 ROOM = 256
 # Of a multiple of these integrals are found, so that shapes last.
 _ROUND = 128
+# Times at which errors of interpolation are measured.
+_CHECKS = 8
 _MAX_ITERATIONS = 60
 _MAX_DIRECTIONS = 8
 # Iterations after which other modes are worth their cost.
@@ -456,13 +458,13 @@ def _combine(rho, guess):
 
 
 @on_either
-def _jump(x, x_images, rho, images, begin, at_start, end, smoothing):
+def _jump(x, x_images, rho, images, begin, at_start, ends):
   """Sizes of the jump at the beginning, and of what it integrates to."""
   jump = rho[begin] - _combine(x, at_start[None])[0]
   change = images[begin] - _combine(x_images, at_start[None])[0]
   # Integrated over the panel, where the polynomial is better than here.
-  integral = smoothing * numpy_of(x).einsum('r,rnk->nk', end, change)
-  return numpy_of(x).stack([_rms(jump[None]), _rms(integral[None])])
+  integrals = _weigh(change[None], ends[:, None])
+  return numpy_of(x).stack([_rms(jump[None]), _rms(integrals)])
 
 
 @on_either
@@ -650,8 +652,10 @@ class VolterraSolver:
 
   # Quadrature in time.
 
-  def _product_weights(self, tau: np.ndarray, low: float, high: np.ndarray,
-                       start: float, step: float) -> np.ndarray:
+  def _product_weights(
+      self, tau: np.ndarray, low: float, high: np.ndarray, start: float,
+      step: float, basis: Optional[Callable[[np.ndarray], np.ndarray]] = None
+  ) -> np.ndarray:
     r""":math:`\int_{low}^{high} \varphi_r(\tau, \tau') \ell_j d\tau'`.
 
     Args:
@@ -660,10 +664,13 @@ class VolterraSolver:
       high: `[s]`, its end, not after `tau`.
       start: beginning of the panel of the polynomials.
       step: length of that panel.
+      basis: takes times, in units of the panel, to values of `j` polynomials;
+        by default those of Lagrange through the points.
 
     Returns:
-      `[s, stages, R]`.
+      `[s, j, R]`.
     """
+    basis = basis or self._collocation.lagrange
     lag, weights = quadrature.cusp_rule(tau - high, tau - low)
     tau_ = np.maximum(tau[:, None] - lag, low)
     x = (tau_ - start) / step
@@ -671,7 +678,7 @@ class VolterraSolver:
     # Integrals first: there are fewer polynomials than points and functions.
     at_later = (quadrature.lagrange(_NODES, x)[..., None] *
                 self._kernel.at_later(tau[:, None], tau_)[:, :, None])
-    polynomials = weights[..., None] * self._collocation.lagrange(x)
+    polynomials = weights[..., None] * basis(x)
     integrals = polynomials.swapaxes(1, 2) @ at_later.reshape(
         x.shape + (-1,))
     return integrals @ at_nodes.reshape((integrals.shape[-1], -1))
@@ -699,6 +706,15 @@ class VolterraSolver:
                    step: float) -> np.ndarray:
     """Weights `[s, stages, R]` of the points of the panel that `tau` is in."""
     return self._gamma * self._product_weights(tau, start, tau, start, step)
+
+  def _error_weights(self, start: float, step: float) -> np.ndarray:
+    """Weights `[R]` of a jump at the beginning of a panel, within it.
+
+    Kernels may vary as fast as the polynomial, which is then not smoothed.
+    """
+    tau = np.full(1, start + step * self._collocation.worst)
+    return self._gamma * self._product_weights(
+        tau, start, tau, start, step, self._collocation.error)[0, 0]
 
   # One panel.
 
@@ -778,13 +794,14 @@ class VolterraSolver:
                              together=together.astype(dtype), rest=rest)
 
   def _solve(self, tau: np.ndarray, past: np.ndarray, inner: np.ndarray,
-             tol: float) -> _Panel:
+             of_jump: np.ndarray, tol: float) -> _Panel:
     """Solves the equations of a panel by conjugate residuals.
 
     Args:
       tau: `[s]`, times.
       past: `[s, points, R]`, weights of all values, without room for more.
       inner: `[s, s, R]`, weights of the points of the panel.
+      of_jump: `[R]`, weights of a jump at its beginning.
       tol: absolute tolerance.
 
     Returns:
@@ -821,8 +838,8 @@ class VolterraSolver:
                                                z_images, q)
       directions[i % _MAX_DIRECTIONS:i % _MAX_DIRECTIONS + 1] = [direction]
     jumps = to_host(_jump(x, x_images, rho, images, begin, at_start,
-                          np.sum(inner[-1], 0),
-                          dtype.type(self._collocation.smoothing)))
+                          np.stack([self._collocation.smoothing *
+                                    np.sum(inner[-1], 0), of_jump])))
     if root is not None:
       # As images are of these values, only others are those of the equations,
       # which would amplify what is left of them.
@@ -841,14 +858,16 @@ class VolterraSolver:
       step: length of the panel.
       known: times and weights, if these are known.
     """
+    start = self.ends[-1]
     if known is not None:
       tau, (past, inner) = known[0], np.split(known[1], [len(self._points)], 1)
     else:
-      start = self.ends[-1]
       tau = start + step * self._collocation.points
       past = self._past_weights(tau, len(self.ends) - 1)
       inner = self._own_weights(tau, start, step)
-    panel = self._solve(tau, self._pad(past), inner.astype(self._y.dtype),
+    panel = self._solve(tau, self._pad(past, self._known()[1]),
+                        *(a.astype(self._y.dtype) for a in (
+                            inner, self._error_weights(start, step))),
                         self.tolerance * self._scale * self._smallest)
     self.stats['products'] += 1 + panel.iterations
     n = len(self._factors)
@@ -1075,6 +1094,29 @@ class VolterraSolver:
     Returns:
       `tau.shape + [m, k]`.
     """
+    return self._interpolate(self._through_points(factors)[1], tau)
+
+  def checked_integral(self, factors: Matrices, tau: np.ndarray
+                       ) -> tuple[np.ndarray, float]:
+    """The same, and the error of interpolation in time.
+
+    That is measured at a few of the times, where interpolation should be worst:
+    polynomials through integrals up to the points of a panel are compared with
+    integrals up to the times themselves, and what is left of the equations
+    there is an error of integrals, too.
+    """
+    images, at_points = self._through_points(factors)
+    out = self._interpolate(at_points, tau)
+    if not self.errors:
+      return out, 0.
+    worst = np.argsort(self._oscillation(tau))[-_CHECKS:]
+    weights = self._weights_at(tau[worst])
+    exact = to_host(_weigh(images, self._pad(weights, images)))
+    missed = np.abs(out[worst] - exact), np.abs(self._left(tau[worst], weights))
+    return out, max(float(np.max(a, initial=0.)) for a in missed)
+
+  def _through_points(self, factors: Matrices) -> tuple[Matrices, np.ndarray]:
+    """Products with the solution, and integrals up to all points."""
     count = 1 + len(self._points)
     room = count if self._host else -(-count // _ROUND) * _ROUND
     terms = self._factors.shape[1] // len(self._factors)
@@ -1086,7 +1128,15 @@ class VolterraSolver:
       start = stop
     images = self._images_of(self._rho[:room],
                              to_host(factors) if self._small else factors)
-    return self._interpolate(to_host(_weigh(images, weights)), tau)
+    return images, to_host(_weigh(images, weights))
+
+  def _oscillation(self, tau: np.ndarray) -> np.ndarray:
+    """Errors of polynomials through the points, times lengths of panels."""
+    panel, start = self._panels_of(tau)
+    length = self.ends[panel + 1] - start
+    nodes = np.append(0., self._collocation.points)
+    factor = np.prod(((tau - start) / length)[:, None] - nodes, 1)
+    return np.abs(factor) * length * np.asarray(self.errors)[panel]
 
   def beyond(self, tau: np.ndarray,
              factors: Optional[Matrices] = None) -> np.ndarray:
@@ -1100,12 +1150,12 @@ class VolterraSolver:
     Returns:
       `[t, m, k]`.
     """
-    weights = self._pad(self._past_weights(tau, len(self.ends) - 1))
     images = self._known()[1]
     if factors is not None:
       images = self._images_of(self._known()[0],
                                to_host(factors) if self._small else factors)
-    return to_host(_weigh(images, weights))
+    weights = self._past_weights(tau, len(self.ends) - 1)
+    return to_host(_weigh(images, self._pad(weights, images)))
 
   def defect(self, tau: np.ndarray) -> np.ndarray:
     """What is left of the equations between the points, `[t, n, k]`.
@@ -1113,8 +1163,12 @@ class VolterraSolver:
     Args:
       tau: `[t]`, times within the panels.
     """
-    integral = to_host(_weigh(self._known()[1],
-                              self._pad(self._weights_at(tau))))
+    return self._left(tau, self._weights_at(tau))
+
+  def _left(self, tau: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """What is left of the equations, from weights of integrals."""
+    images = self._known()[1]
+    integral = to_host(_weigh(images, self._pad(weights, images)))
     return to_host(self._right(tau)) - self.solution(tau) - integral
 
   def _weights_at(self, tau: np.ndarray) -> np.ndarray:
@@ -1154,7 +1208,7 @@ class VolterraSolver:
     terms = images.shape[1]
 
     def integrals(tau: np.ndarray) -> np.ndarray:
-      weights = other._pad(other._weights_at(tau))
+      weights = other._pad(other._weights_at(tau), images)
       t, points, functions = weights.shape
       weights = weights.reshape((t, points, -1, terms)).swapaxes(1, 2)
       out = to_host(_weigh(images, weights.reshape((-1, points, terms))))
@@ -1183,9 +1237,9 @@ class VolterraSolver:
       rho = rho * to_host(self._root)[:, None]**2
     return tau, self._gamma * weights[:, None, None] * rho
 
-  def _pad(self, weights: np.ndarray) -> np.ndarray:
-    """Weights of all that there is room for, so that shapes last."""
-    room = len(self._known()[0]) - 1 - weights.shape[1]
+  def _pad(self, weights: np.ndarray, images: Matrices) -> np.ndarray:
+    """Weights of all that images have room for, so that shapes last."""
+    room = len(images) - 1 - weights.shape[1]
     return np.pad(weights, ((0, 0), (1, room), (0, 0))).astype(self._y.dtype)
 
   def _panels_of(self, tau: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -27,5 +27,6 @@ def restore(problem: Problem, mean: Any, covariance: Any,
   mean = problem.restore_mean(np.asarray(mean), t_shape)
   if not compute_cov:
     return mean
+  problem.warn_of_covariance(problem.stats['estimated_covariance_error'])
   return nt_predict.Gaussian(mean, problem.restore_covariance(
       np.asarray(covariance), t_shape, compute_cov == 'diag'))

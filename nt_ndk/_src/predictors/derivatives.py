@@ -370,10 +370,9 @@ def _evaluated(*numbers: PyTree) -> Generator[None, None, None]:
 
 def _warn(error: float, problem: Problem) -> None:
   """Says that derivatives are less accurate than users expect."""
-  if error > max(_TOLERANCES * problem.rtol, _WARN) and (
-      problem.dtype == jnp.float64):
+  if error > max(_TOLERANCES * problem.rtol, _WARN):
     warnings.warn(
         f'The estimated error of derivatives of the mean is {error:.1e}, '
         'relative to `y_train`, in units in which derivatives of kernels are as'
-        f' large as kernels (`rtol` is {problem.rtol:.1e}). Lower `rtol`, leave'
-        ' out nearly equal inputs, or raise the temperature.')
+        f' large as kernels (`rtol` is {problem.rtol:.1e}). Use float64, lower'
+        ' `rtol`, leave out nearly equal inputs, or raise the temperature.')

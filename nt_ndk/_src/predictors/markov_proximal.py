@@ -456,6 +456,7 @@ def _predictor(problem: Problem, protocol: Protocol,
         *protocol.locate(times)))
     problem.stats['estimated_covariance_error'] = fluctuations.error
     problem.warn(problem.stats['estimated_error'])
+    problem.warn_of_covariance(fluctuations.error)
     rows = mean.shape[0] * mean.shape[1]
     evals, evecs = np.linalg.eigh(np.swapaxes(covariance, 1, 2).reshape(
         (rows, rows)))

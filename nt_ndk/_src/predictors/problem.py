@@ -112,7 +112,8 @@ class Problem:
     self.kernel_fn, self.x_train, self.kwargs = kernel_fn, x_train, kwargs
     self.y_train = y_train = jnp.asarray(y_train)
     self.temperature = float(temperature)
-    self._progress, self._warned = progress, False
+    self._progress = progress
+    self._warned: set[str] = set()
 
     self.dtype = jax.dtypes.canonicalize_dtype(jnp.float64)
     eps = float(jnp.finfo(self.dtype).eps)
@@ -162,15 +163,24 @@ class Problem:
 
   def warn(self, error: float) -> None:
     """Says once that the mean is less accurate than users expect."""
-    if (error > max(_WARN * self.rtol, _MATTERS) and not self._warned and
-        self.dtype == jnp.float64):
-      self._warned = True
-      warnings.warn(
-          f'The estimated error of the mean predictor is {error:.1e}, relative '
-          f'to `y_train` (`rtol` is {self.rtol:.1e}): the kernel of these '
-          'inputs is ill-conditioned at this temperature, and rounding errors '
-          'are amplified. Leave out duplicated or nearly duplicated inputs, '
-          'raise the temperature, or pass a larger `rtol` if that will do.')
+    self._warn('mean predictor', error, '`y_train`')
+
+  def warn_of_covariance(self, error: float) -> None:
+    """Says once that covariances are less accurate than users expect."""
+    self._warn('covariance', error, 'the variance without data')
+
+  def _warn(self, name: str, error: float, scale: str) -> None:
+    if error <= max(_WARN * self.rtol, _MATTERS) or name in self._warned:
+      return
+    self._warned.add(name)
+    remedy = 'Leave' if self.dtype == jnp.float64 else (
+        'Call `jax.config.update("jax_enable_x64", True)` first, leave')
+    warnings.warn(
+        f'The estimated error of the {name} is {error:.1e}, relative to {scale}'
+        f' (`rtol` is {self.rtol:.1e}): the kernel of these inputs is '
+        'ill-conditioned at this temperature, and rounding errors are '
+        f'amplified. {remedy} out duplicated or nearly duplicated inputs, '
+        'raise the temperature, or pass a larger `rtol` if that will do.')
 
   # Kernels.
 

@@ -23,6 +23,8 @@ from nt_ndk._src.predictors.problem import Problem
 _WORTH, _MAX_FITS = 15., 3
 # Largest error of all inputs and times for that of a few.
 _SAFETY = 5.
+# The same for errors of interpolation in time, measured where they are large.
+_BETWEEN = 2.
 # Times at which errors are measured.
 _CHECKS = 3
 
@@ -191,18 +193,23 @@ class _Columns:
       # What is later than the trajectory, which ends where it has settled.
       times, end = part.ends[0] + since, part.ends[-1]
       inside = (times <= end + 1e-6 * (end - part.ends[0])) | (not self._noise)
-      times = tau = np.minimum(times, end)[inside]
-    out = np.empty((len(since),) + (
-        lesson.y.shape if factors is None else
-        (len(factors), lesson.y.shape[1])))
-    if np.any(inside):
-      if factors is None:
-        out[inside] = lesson.y - part.solution(times)
-      else:
-        out[inside] = self._problem.timed('test', lambda: (
-            part.integral(factors, times) + self._past(number, tau, factors)))
-    if not np.all(inside):
-      out[~inside] = self._components(late(number))
+      times = np.minimum(times, end)
+      times = tau = np.append(times[inside], times[~inside][:1])
+    if factors is None:
+      known = lesson.y - part.solution(times)
+    else:
+      known, missed = self._problem.timed('test', lambda: (
+          part.checked_integral(factors, times)))
+      known = known + self._problem.timed('test', lambda: self._past(
+          number, tau, factors))
+      self.error = max(self.error, _BETWEEN * missed / self._scale)
+    if np.all(inside):
+      return known
+    out = np.empty((len(since), *known.shape[1:]))
+    out[inside], out[~inside] = known[:-1], self._components(late(number))
+    # Test inputs may be further from there than training data are.
+    gap = np.max(np.abs(known[-1] - out[~inside][0]))
+    self.error = max(self.error, float(gap) / self._scale)
     return out
 
   def _past(self, number: int, tau: np.ndarray,
