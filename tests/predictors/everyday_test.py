@@ -102,10 +102,10 @@ class EverydayTest(parameterized.TestCase):
       with self.subTest(rtol=rtol):
         self.check(*args, rtol=rtol)
 
-  @parameterized.parameters(('relu', None, 1.5, 8, 1e-4),
-                            ('relu', None, 1., 8, 1e-2),
-                            ('erf', .05, 1.5, 8, 1e-2))
-  def test_estimate_between_points(self, phi, bias, s0, d, relative):
+  @parameterized.parameters(('relu', None, 1.5, 8, 1e-4, 1e-7),
+                            ('relu', None, 1., 8, 1e-2, 1e-7),
+                            ('erf', .05, 1.5, 8, 1e-2, 3e-7))
+  def test_estimate_between_points(self, phi, bias, s0, d, relative, most):
     # Of test inputs, at many times, against a hundredth of the tolerance.
     x, y, z = data(8, d)
     temperature, t = times(phi, bias, s0, x, relative)
@@ -115,7 +115,7 @@ class EverydayTest(parameterized.TestCase):
           network(phi, bias, s0), x, y, temperature, rtol=rtol)
       mean[rtol] = predict_fn(t=t, x_test=z, get='ndk')
     error = np.max(np.abs(mean[1e-7] - mean[1e-9])) / np.sqrt(np.mean(y**2))
-    self.assertLess(error, 2e-7)
+    self.assertLess(error, most)
     self.assertLess(error, predict_fn.stats['estimated_error'])
     self.assertLess(predict_fn.stats['estimated_error'], 100 * error)
 

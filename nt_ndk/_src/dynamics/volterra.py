@@ -865,9 +865,10 @@ class VolterraSolver:
       tau = start + step * self._collocation.points
       past = self._past_weights(tau, len(self.ends) - 1)
       inner = self._own_weights(tau, start, step)
+    dtype = self._y.dtype
     panel = self._solve(tau, self._pad(past, self._known()[1]),
-                        *(a.astype(self._y.dtype) for a in (
-                            inner, self._error_weights(start, step))),
+                        inner.astype(dtype),
+                        self._error_weights(start, step).astype(dtype),
                         self.tolerance * self._scale * self._smallest)
     self.stats['products'] += 1 + panel.iterations
     n = len(self._factors)

@@ -38,6 +38,7 @@ from nt_ndk._src.kernels.tangent import Parameters
 from nt_ndk._src.kernels.tangent import tangent
 from nt_ndk._src.predictors.posterior import Posterior
 from nt_ndk._src.predictors.problem import Problem
+from nt_ndk._src.predictors.trajectory import BETWEEN
 from nt_ndk._src.predictors.trajectory import time_error
 from nt_ndk._src.predictors.trajectory import Trajectory
 
@@ -298,7 +299,10 @@ class Tangents:
       of_part = [-part.solution(tau) for part in group.parts]
     else:
       factors = problem.ndk.test_factors(x_test, **kwargs)
-      of_part = [part.integral(factors, tau) for part in group.parts]
+      checked = [part.checked_integral(factors, tau) for part in group.parts]
+      of_part = [integral for integral, _ in checked]
+      self.error = max(self.error, BETWEEN * max(
+          missed for _, missed in checked) / self._trajectory.scale)
     m, columns = of_part[0].shape[1], residual.solution(tau[:1]).shape[-1]
     solved = np.concatenate([
         np.moveaxis(a.reshape((len(tau), m, -1, columns)), 2, 1)

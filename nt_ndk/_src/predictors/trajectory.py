@@ -24,7 +24,7 @@ _WORTH, _MAX_FITS = 15., 3
 # Largest error of all inputs and times for that of a few.
 _SAFETY = 5.
 # The same for errors of interpolation in time, measured where they are large.
-_BETWEEN = 2.
+BETWEEN = 2.
 # Times at which errors are measured.
 _CHECKS = 3
 
@@ -202,7 +202,7 @@ class _Columns:
           part.checked_integral(factors, times)))
       known = known + self._problem.timed('test', lambda: self._past(
           number, tau, factors))
-      self.error = max(self.error, _BETWEEN * missed / self._scale)
+      self.error = max(self.error, BETWEEN * missed / self._scale)
     if np.all(inside):
       return known
     out = np.empty((len(since), *known.shape[1:]))
