@@ -30,7 +30,9 @@ many decades, and Radau IIA damps the fast ones (stiff accuracy).
 *  Panels follow the trend of the last two, as far as their errors allow: a
    solution with modes of all sizes looks alike on all scales of time. An error
    at the end of a panel is a jump for the next one, however short that is; the
-   panel is then taken back.
+   panel is then taken back. What a jump integrates to is an error of other
+   outputs, within the panel too, where kernels that vary as fast as the
+   polynomial does are not smoothed by it.
 *  A solution may begin where another one ends, of other samples, weights of
    these, targets and :math:`\gamma`. What came before is then a part of the
    right-hand side, through the products that the other solution has kept. With
