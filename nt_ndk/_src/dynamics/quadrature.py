@@ -36,13 +36,15 @@ class Collocation(NamedTuple):
   Attributes:
     points: `[stages]`.
     weights: `[stages]`, of the integral over [0, 1].
-    smoothing: largest integral of `error`.
-    worst: where `error` is largest between collocation points.
+    error: polynomial that is 0 at the points and 1 at 0.
+    smoothing: its largest integral up to a point.
+    worst: where it is largest between points.
     gauss: `[q]`, Gauss points on [0, 1] for integrals over a panel.
     gauss_weights: `[q, stages]`, their weights times Lagrange polynomials.
   """
   points: np.ndarray
   weights: np.ndarray
+  error: np.polynomial.Polynomial
   smoothing: float
   worst: float
   gauss: np.ndarray
@@ -55,19 +57,15 @@ class Collocation(NamedTuple):
     points = (1 + x) / 2
     points[-1] = 1.
     error = np.polynomial.Polynomial.fromroots(points)
-    smoothing = np.max(np.abs(error.integ()(points) / error(0.)))
+    error = error / error(0.)
+    smoothing = float(np.max(np.abs(error.integ()(points))))
     between = np.linspace(points[0], points[min(1, stages - 1)], 101)
-    worst = between[np.argmax(np.abs(error(between)))]
+    worst = float(between[np.argmax(np.abs(error(between)))])
     x, weights = legendre.leggauss(stages + 3)
     gauss = (1 + x) / 2
     gauss_weights = weights[:, None] / 2 * lagrange(points, gauss)
-    return cls(points, np.sum(gauss_weights, 0), smoothing, worst,
+    return cls(points, np.sum(gauss_weights, 0), error, smoothing, worst,
                gauss, gauss_weights)
-
-  def error(self, x: ArrayLike) -> np.ndarray:
-    """Polynomial that is 0 at the points and 1 at 0, `x.shape + (1,)`."""
-    return np.prod(1 - np.asarray(x)[..., None] / self.points, -1,
-                   keepdims=True)
 
   def lagrange(self, x: ArrayLike) -> np.ndarray:
     """Lagrange polynomials at `x`, `x.shape + (stages,)`."""

@@ -716,7 +716,8 @@ class VolterraSolver:
     """
     tau = np.full(1, start + step * self._collocation.worst)
     return self._gamma * self._product_weights(
-        tau, start, tau, start, step, self._collocation.error)[0, 0]
+        tau, start, tau, start, step,
+        lambda x: self._collocation.error(x)[..., None])[0, 0]
 
   # One panel.
 
@@ -1101,7 +1102,7 @@ class VolterraSolver:
 
   def checked_integral(self, factors: Matrices, tau: np.ndarray
                        ) -> tuple[np.ndarray, float]:
-    """The same, and the error of interpolation in time.
+    """The same, and the error of interpolation in time, in units of `y`.
 
     That is measured at a few of the times, where interpolation should be worst:
     polynomials through integrals up to the points of a panel are compared with
@@ -1119,7 +1120,7 @@ class VolterraSolver:
     return out, max(float(np.max(a, initial=0.)) for a in missed)
 
   def _through_points(self, factors: Matrices) -> tuple[Matrices, np.ndarray]:
-    """Products with the solution, and integrals up to all points."""
+    """Products `[points, R, m, k]`, and integrals up to all points."""
     count = 1 + len(self._points)
     room = count if self._host else -(-count // _ROUND) * _ROUND
     terms = self._factors.shape[1] // len(self._factors)

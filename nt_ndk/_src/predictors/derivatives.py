@@ -374,5 +374,6 @@ def _warn(error: float, problem: Problem) -> None:
     warnings.warn(
         f'The estimated error of derivatives of the mean is {error:.1e}, '
         'relative to `y_train`, in units in which derivatives of kernels are as'
-        f' large as kernels (`rtol` is {problem.rtol:.1e}). Use float64, lower'
-        ' `rtol`, leave out nearly equal inputs, or raise the temperature.')
+        f' large as kernels (`rtol` is {problem.rtol:.1e}). '
+        f'{problem.precision_advice}Lower `rtol`, leave out nearly equal '
+        'inputs, or raise the temperature.')

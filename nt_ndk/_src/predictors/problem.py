@@ -173,14 +173,19 @@ class Problem:
     if error <= max(_WARN * self.rtol, _MATTERS) or name in self._warned:
       return
     self._warned.add(name)
-    remedy = 'Leave' if self.dtype == jnp.float64 else (
-        'Call `jax.config.update("jax_enable_x64", True)` first, leave')
     warnings.warn(
         f'The estimated error of the {name} is {error:.1e}, relative to {scale}'
         f' (`rtol` is {self.rtol:.1e}): the kernel of these inputs is '
         'ill-conditioned at this temperature, and rounding errors are '
-        f'amplified. {remedy} out duplicated or nearly duplicated inputs, '
-        'raise the temperature, or pass a larger `rtol` if that will do.')
+        f'amplified. {self.precision_advice}Leave out duplicated or nearly '
+        'duplicated inputs, raise the temperature, or pass a larger `rtol` if '
+        'that will do.')
+
+  @property
+  def precision_advice(self) -> str:
+    """What warnings say first in float32."""
+    return '' if self.dtype == jnp.float64 else (
+        'Call `jax.config.update("jax_enable_x64", True)` first. ')
 
   # Kernels.
 
