@@ -119,6 +119,28 @@ class EverydayTest(parameterized.TestCase):
     self.assertLess(error, predict_fn.stats['estimated_error'])
     self.assertLess(predict_fn.stats['estimated_error'], 100 * error)
 
+  def test_estimate_when_settled(self):
+    # Just after training outputs are taken to be at their limit, test outputs
+    # are further from theirs.
+    x, y, z = data(8, 8)
+    temperature, t = times('erf', None, 1., x, 1e-2)
+    make = lambda rtol: predict.markov_proximal_mse_ensemble(
+        network('erf', None, 1.), x, y, temperature, rtol=rtol)
+    extend = volterra.VolterraSolver.extend
+    with mock.patch.object(volterra.VolterraSolver, 'extend', autospec=True,
+                           side_effect=extend) as spy:
+      predict_fn = make(RTOL)
+      predict_fn(t=t[-1] * y.size, get='ndk')
+    solver = spy.call_args[0][0]
+    self.assertTrue(solver.settled)
+    t = 1.001 * solver.ends[-1] * y.size / temperature
+    error = np.max(np.abs(predict_fn(t=t, x_test=z, get='ndk') -
+                          make(RTOL / 100)(t=t, x_test=z, get='ndk')))
+    error /= np.sqrt(np.mean(y**2))
+    estimate = predict_fn.stats['estimated_error']
+    self.assertBetween(error, .1 * RTOL, estimate)
+    self.assertLess(estimate, 2 * RTOL)
+
   def test_float32_says_what_it_cannot_do(self):
     # In one variable without biases kernels have rank 2: all other directions
     # are rounding errors, which a small temperature amplifies.
