@@ -35,9 +35,10 @@ from nt_ndk._src.kernels.sample import Weights
 from nt_ndk._src.layers import two_time
 
 _FLOAT32_RTOL = 1e-3
-# Estimated error that the user is told of, in `rtol`, and one that matters to
-# nobody: of everyday problems none below them had a true error above 10 `rtol`.
-_WARN, _MATTERS = 12., 1e-6
+# Estimated error that the user is told of if another fit does not mend it, in
+# `rtol`, and one that matters to nobody: of everyday problems none below them
+# had a true error above 10 `rtol`.
+WORTH, _MATTERS = 12., 1e-6
 # Matrices beside those of a kernel: that of the NTK, that under the prior,
 # eigenvectors, and what these take to be found. Of more samples those under the
 # prior, its Cholesky factor, and what these take.
@@ -170,7 +171,7 @@ class Problem:
     self._warn('covariance', error, 'the variance without data')
 
   def _warn(self, name: str, error: float, scale: str) -> None:
-    if error <= max(_WARN * self.rtol, _MATTERS) or name in self._warned:
+    if error <= max(WORTH * self.rtol, _MATTERS) or name in self._warned:
       return
     self._warned.add(name)
     warnings.warn(

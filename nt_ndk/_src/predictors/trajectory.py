@@ -17,10 +17,11 @@ from nt_ndk._src.dynamics.volterra import VolterraSolver
 from nt_ndk._src.predictors.posterior import Posterior
 from nt_ndk._src.predictors.problem import Lesson
 from nt_ndk._src.predictors.problem import Problem
+from nt_ndk._src.predictors.problem import WORTH
 
-# Error of the mean because of kernels that is worth another fit, in `rtol`, and
-# number of fits.
-_WORTH, _MAX_FITS = 15., 3
+# Number of fits of kernels, and what one lowers the error by if another one is
+# of use.
+_MAX_FITS, _LOWERED = 3, 1.5
 # Largest error of all inputs and times for that of a few.
 _SAFETY = 5.
 # The same for errors of interpolation in time, measured where they are large.
@@ -299,16 +300,18 @@ class _Columns:
     problem = self._problem
     last = int(np.max(numbers, initial=0))
     latest = float(np.max(since[numbers == last], initial=0.))
+    before = np.inf
     for fits in range(_MAX_FITS):
       for p in range(last + 1):
         self._prepare(p, known)
         self._extend(p, latest if p == last else np.inf)
       kernels = problem.timed('check', lambda: self._kernel_error(
           last, latest, x_test, kwargs))
-      if (kernels <= _WORTH * problem.rtol or problem.ndk.exact or
-          fits == _MAX_FITS - 1):
+      if (kernels <= WORTH * problem.rtol or problem.ndk.exact or
+          fits == _MAX_FITS - 1 or _LOWERED * kernels > before):
         break
       # The kernels were not accurate enough for this problem.
+      before = kernels
       problem.timed('compression', lambda: problem.ndk.tighten(
           problem.rtol / kernels))
 
