@@ -428,15 +428,19 @@ def _guess_products(rho, images, right, inner):
     `[g * s + 1, g * s + 1]`, the last ones those with the right-hand side.
   """
   np_ = numpy_of(rho)
-  points, stages = len(rho), len(right)
+  stages = len(right)
   some = tuple(slice(None, None, -(-size // most)) for size, most in zip(
       rho.shape[1:], (_GUESS_FROM, _OUTPUTS)))
-  rho, right = (a[(slice(None), *some)] for a in (rho, right))
-  images = images[(slice(None), slice(None), *some)]
-  columns = np_.einsum('ijr,grnk->gjink', inner, images)
-  columns += np_.einsum('gnk,ij->gjink', rho, np.eye(stages, dtype=rho.dtype))
-  columns = np_.concatenate([columns.reshape((points * stages, -1)),
-                             right.reshape((1, -1))])
+  # With the values themselves as one more matrix.
+  members = np_.concatenate([images[(slice(None), slice(None), *some)],
+                             rho[(slice(None), None, *some)]], 1)
+  weights = np_.concatenate([inner, np.eye(stages, dtype=rho.dtype)[..., None]],
+                            2).swapaxes(0, 1)
+  size = members[0, 0].size
+  columns = (weights.reshape((stages**2, -1)) @
+             members.reshape(members.shape[:2] + (size,)))
+  columns = np_.concatenate([columns.reshape((-1, stages * size)),
+                             right[(slice(None), *some)].reshape((1, -1))])
   return columns @ columns.T
 
 

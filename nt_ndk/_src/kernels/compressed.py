@@ -231,7 +231,7 @@ class CompressedKernel:
     return self._evaluator.test_train(
         x_test, self.get, self.family.tau[:, order] + self._start, **kwargs)
 
-  def tighten(self, factor: float) -> None:
+  def tighten(self, factor: float) -> bool:
     """Fits again, with an error smaller than now by a factor.
 
     Or, with the same error, also on the latest test inputs, and with weights,
@@ -239,12 +239,17 @@ class CompressedKernel:
 
     Args:
       factor: below 1.
+
+    Returns:
+      Whether that is another fit.
     """
+    fits = self.fits
     self._find(_MANY_WEIGHTS)
     self._look_again(self._latest)
     if self._candidates is not None:
       self._tightening *= factor
     self._fit()
+    return self.fits > fits
 
   def _look_again(self, test: Optional[tuple[PyTree, Any]]) -> None:
     """Next time on whole images, and on more test inputs."""
@@ -268,9 +273,7 @@ class CompressedKernel:
 
   def _fit(self) -> kernel_family.KernelFamily:
     """Fits the functions of time."""
-    if self._factors is not None and self._factors.nbytes <= _KEPT_BYTES:
-      self._known = self.family.tau, self._factors
-    self._factors = None
+    again = self._candidates is not None
     if self._candidates is None:
       self._candidates = self._tabulate()
     table, order, left, exhausted = self._candidates
@@ -281,6 +284,14 @@ class CompressedKernel:
       # Of images few samples are tried at first, which do for most networks.
       self._many, self._candidates = True, None
       return self._fit()
+    if self._family is not None and again:
+      # At least one more.
+      rank = min(max(rank, self._family.rank + 1), len(order))
+      if rank == self._family.rank:
+        return self._family
+    if self._factors is not None and self._factors.nbytes <= _KEPT_BYTES:
+      self._known = self.family.tau, self._factors
+    self._factors = None
     self._family = table.family(order[:rank])
     self.fits += 1
     return self._family

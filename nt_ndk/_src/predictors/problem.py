@@ -266,7 +266,9 @@ class Problem:
       error = _SAFETY * self.timed('check', self.ndk.weighted_error)
       if error <= self.rtol or self.ndk.exact:
         break
-      self.timed('compression', lambda: self.ndk.tighten(self.rtol / error))
+      if not self.timed('compression',
+                        lambda: self.ndk.tighten(self.rtol / error)):
+        break
     return error
 
   def _some_weights(self) -> Weights:

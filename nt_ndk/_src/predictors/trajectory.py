@@ -19,9 +19,8 @@ from nt_ndk._src.predictors.problem import Lesson
 from nt_ndk._src.predictors.problem import Problem
 from nt_ndk._src.predictors.problem import WORTH
 
-# Number of fits of kernels, and what one lowers the error by if another one is
-# of use.
-_MAX_FITS, _LOWERED = 3, 1.5
+# Number of fits of kernels.
+_MAX_FITS = 3
 # Largest error of all inputs and times for that of a few.
 _SAFETY = 5.
 # The same for errors of interpolation in time, measured where they are large.
@@ -300,7 +299,6 @@ class _Columns:
     problem = self._problem
     last = int(np.max(numbers, initial=0))
     latest = float(np.max(since[numbers == last], initial=0.))
-    before = np.inf
     for fits in range(_MAX_FITS):
       for p in range(last + 1):
         self._prepare(p, known)
@@ -308,12 +306,12 @@ class _Columns:
       kernels = problem.timed('check', lambda: self._kernel_error(
           last, latest, x_test, kwargs))
       if (kernels <= WORTH * problem.rtol or problem.ndk.exact or
-          fits == _MAX_FITS - 1 or _LOWERED * kernels > before):
+          fits == _MAX_FITS - 1):
         break
       # The kernels were not accurate enough for this problem.
-      before = kernels
-      problem.timed('compression', lambda: problem.ndk.tighten(
-          problem.rtol / kernels))
+      if not problem.timed('compression', lambda: problem.ndk.tighten(
+          problem.rtol / kernels)):
+        break
 
     solvers = [part for part in self._parts[:last + 1]
                if isinstance(part, VolterraSolver)]
