@@ -24,10 +24,14 @@ def lagrange(nodes: np.ndarray, x: ArrayLike) -> np.ndarray:
   Returns:
     `x.shape + (s,)`.
   """
-  itself = np.eye(len(nodes), dtype=bool)
-  gaps = np.where(itself, 1., nodes[:, None] - nodes)
-  distances = np.where(itself, 1., np.asarray(x)[..., None, None] - nodes)
-  return np.prod(distances / gaps, -1)
+  gaps = nodes[:, None] - nodes
+  np.fill_diagonal(gaps, 1.)
+  distances = np.asarray(x)[..., None] - nodes
+  at_node = distances == 0
+  # The barycentric formula.
+  out = 1 / (np.prod(gaps, 1) * np.where(at_node, 1., distances))
+  return np.where(np.any(at_node, -1, keepdims=True), at_node,
+                  out / np.sum(out, -1, keepdims=True))
 
 
 class Collocation(NamedTuple):

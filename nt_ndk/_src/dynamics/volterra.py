@@ -713,15 +713,26 @@ class VolterraSolver:
     """Weights `[s, stages, R]` of the points of the panel that `tau` is in."""
     return self._gamma * self._product_weights(tau, start, tau, start, step)
 
-  def _error_weights(self, start: float, step: float) -> np.ndarray:
-    """Weights `[R]` of a jump at the beginning of a panel, within it.
+  def _panel_weights(self, tau: np.ndarray, start: float,
+                     step: float) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of a panel in integrals up to its points, and of an error.
 
-    Kernels may vary as fast as the polynomial, which is then not smoothed.
+    Args:
+      tau: `[stages]`, the points.
+      start: beginning of the panel.
+      step: its length.
+
+    Returns:
+      Weights `[stages, stages, R]` of the points, and those `[R]` of a jump at
+      the beginning within the panel: kernels may vary as fast as the
+      polynomial, which is then not smoothed.
     """
-    tau = np.full(1, start + step * self._collocation.worst)
-    return self._gamma * self._product_weights(
-        tau, start, tau, start, step,
-        lambda x: self._collocation.error(x)[..., None])[0, 0]
+    tau = np.append(tau, start + step * self._collocation.worst)
+    weights = self._gamma * self._product_weights(
+        tau, start, tau, start, step, lambda x: np.concatenate([
+            self._collocation.lagrange(x),
+            self._collocation.error(x)[..., None]], -1))
+    return weights[:-1, :-1], weights[-1, -1]
 
   # One panel.
 
@@ -866,16 +877,16 @@ class VolterraSolver:
       known: times and weights, if these are known.
     """
     start = self.ends[-1]
-    if known is not None:
-      tau, (past, inner) = known[0], np.split(known[1], [len(self._points)], 1)
-    else:
-      tau = start + step * self._collocation.points
+    tau = (start + step * self._collocation.points if known is None else
+           known[0])
+    inner, of_jump = self._panel_weights(tau, start, step)
+    if known is None:
       past = self._past_weights(tau, len(self.ends) - 1)
-      inner = self._own_weights(tau, start, step)
+    else:
+      past, inner = np.split(known[1], [len(self._points)], 1)
     dtype = self._y.dtype
     panel = self._solve(tau, self._pad(past, self._known()[1]),
-                        inner.astype(dtype),
-                        self._error_weights(start, step).astype(dtype),
+                        inner.astype(dtype), of_jump.astype(dtype),
                         self.tolerance * self._scale * self._smallest)
     self.stats['products'] += 1 + panel.iterations
     n = len(self._factors)

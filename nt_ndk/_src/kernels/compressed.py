@@ -12,6 +12,7 @@ import numpy as np
 from nt_ndk._src.base.arrays import beside
 from nt_ndk._src.base.arrays import Matrices
 from nt_ndk._src.base.arrays import on_host
+from nt_ndk._src.base.devices import in_one_thread
 from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.kernels import family as kernel_family
@@ -271,6 +272,7 @@ class CompressedKernel:
         size <= largest):
       self._weights, self._candidates = self._find_weights(), None
 
+  @in_one_thread
   def _fit(self) -> kernel_family.KernelFamily:
     """Fits the functions of time."""
     again = self._candidates is not None

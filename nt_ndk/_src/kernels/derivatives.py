@@ -18,6 +18,7 @@ from typing import Any, cast, NamedTuple, Optional, Sequence
 import jax
 import numpy as np
 
+from nt_ndk._src.base.devices import in_one_thread
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.kernels import family as kernel_family
 from nt_ndk._src.kernels import sample as sample_lib
@@ -133,6 +134,7 @@ class CompressedDerivatives:
     self._tabulate()
     self._choose()
 
+  @in_one_thread
   def _tabulate(self) -> None:
     """Takes a sample, and finds its functions at many times."""
     self._sample = _Sample(self._training, self._tests, self._weights,
@@ -150,6 +152,7 @@ class CompressedDerivatives:
       self._tabulate()
     self._choose()
 
+  @in_one_thread
   def _choose(self) -> None:
     """Chooses pairs of times, and fits functions between them."""
     tol = self._tol

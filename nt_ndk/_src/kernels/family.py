@@ -265,15 +265,17 @@ def greedy(rows: np.ndarray, tol: float, count: Optional[int] = None,
   """
   chosen: list[int] = []
   left: list[float] = []
-  rest, farthest = rows.copy(), 0
+  rest, farthest = np.array(rows, float, order='C'), 0
   while len(chosen) < min(*rows.shape, count or len(rows)):
     direction = rest[farthest] / np.linalg.norm(rest[farthest])
     chosen.append(farthest)
-    rest -= np.outer(rest @ direction, direction)
-    relevant = (rest * relevance)**2
-    left.append(float(np.sqrt(np.max(relevant))))
+    # In place.
+    scipy.linalg.blas.dger(-1., direction, rest @ direction, a=rest.T,
+                           overwrite_a=True)
+    relevant = rest * relevance
+    left.append(float(np.max(np.abs(relevant))))
     farthest = (len(chosen) if len(chosen) < first else
-                int(np.argmax(np.sum(relevant, 1))))
+                int(np.argmax(np.einsum('qp,qp->q', relevant, relevant))))
     if left[-1] <= tol and len(chosen) >= first:
       break
   return np.array(chosen), np.array(left)

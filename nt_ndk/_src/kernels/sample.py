@@ -6,6 +6,7 @@ import functools
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
+import scipy.linalg
 
 from nt_ndk._src.base.typing import Numbers
 from nt_ndk._src.base.typing import PyTree
@@ -223,9 +224,10 @@ class Sample:
     self._kernel = kernel
     tau = kernel_family.some_times(2 * scales.slow, -(-times // functions), rng)
     values = kernel.members(pool, tau)
-    some = np.flatnonzero(np.any(values, 0))
-    chosen = some[kernel_family.greedy(
-        values.T[some], tol * np.max(np.abs(values)), count)[0]]
+    # The most different ones.
+    triangle, order = scipy.linalg.qr(values, mode='r', pivoting=True)
+    left = np.abs(np.diagonal(triangle))[:count]
+    chosen = order[:max(np.count_nonzero(left > tol * left[0]), 1)]
     self._pairs = pool[chosen]
     self.exhausted = _FULL * len(chosen)
 
