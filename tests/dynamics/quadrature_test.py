@@ -31,5 +31,20 @@ class CuspTest(parameterized.TestCase):
       self.assertLess(abs(got / want - 1), 2e-11, delta)
 
 
+class LagrangeTest(parameterized.TestCase):
+
+  @parameterized.parameters(1, 3, 8)
+  def test_polynomials(self, stages):
+    # Through as many nodes as there are coefficients, also at and next to these.
+    nodes = quadrature.Collocation.radau(stages).points
+    x = np.concatenate([np.linspace(0., 1., 101), nodes, nodes * (1 - 1e-15)])
+    basis = quadrature.lagrange(nodes, x)
+    for power in range(stages):
+      np.testing.assert_allclose(basis @ nodes**power, x**power, atol=1e-13)
+    np.testing.assert_array_equal(quadrature.lagrange(nodes, nodes),
+                                  np.eye(stages))
+    self.assertEqual(quadrature.lagrange(nodes, .5).shape, (stages,))
+
+
 if __name__ == '__main__':
   absltest.main()

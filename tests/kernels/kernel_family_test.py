@@ -219,6 +219,25 @@ class CompressedKernelTest(parameterized.TestCase):
     self.assertEqual(compressed.error, .5)
 
 
+  def test_tighter_fits(self):
+    kernel = CompressedKernel(
+        KernelEvaluator(network('relu', 2), inputs(), 1), 'ndk', 1e-3, 1e-16)
+    rank, error = kernel.family.rank, kernel.error
+    # However little is asked for, there is one more, as long as there is any.
+    for more in (1, 2):
+      self.assertTrue(kernel.tighten(.999))
+      self.assertEqual(kernel.family.rank, rank + more)
+    self.assertLess(kernel.error, .5 * error)
+    while kernel.tighten(1e-4):
+      self.assertGreater(kernel.family.rank, rank)
+      rank = kernel.family.rank
+    # That was none.
+    fits, family = kernel.fits, kernel.family
+    self.assertFalse(kernel.tighten(1e-4))
+    self.assertIs(kernel.family, family)
+    self.assertEqual(kernel.fits, fits)
+
+
 class KernelEvaluatorTest(parameterized.TestCase):
 
   def test_sample_is_the_kernel(self):
