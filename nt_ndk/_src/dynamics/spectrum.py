@@ -29,7 +29,7 @@ _RESIDUAL, _OTHERS = .02, 20
 # Numbers of those that are kept are multiples of this. Margin of bounds.
 _ROUND, _MARGIN = 8, .01
 # Largest error of polynomials, and number of their terms.
-_ERROR, TERMS = .03, 32
+_ERROR, TERMS = .1, 32
 # Rounding errors of eigenvalues that are small, relative to noise, and number
 # of iterations.
 _SMALL, _MAX_ITERATIONS = .1, 300
