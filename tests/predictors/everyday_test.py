@@ -16,6 +16,7 @@ import pytest
 from nt_ndk import predict
 from nt_ndk import stax
 from nt_ndk._src.dynamics import volterra
+from nt_ndk._src.kernels import compressed
 from nt_ndk._src.predictors import problem as problem_lib
 import reference
 
@@ -168,7 +169,7 @@ class EverydayTest(parameterized.TestCase):
     x, y, z = data(5, 3)
     predict_fn = predict.markov_proximal_mse_ensemble(
         network('erf', .05, 1.), x, y, .1)
-    with mock.patch.multiple(problem_lib, _WARN=1e-9, _MATTERS=1e-12):
+    with mock.patch.multiple(problem_lib, WORTH=1e-9, _MATTERS=1e-12):
       with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
         for _ in range(2):
@@ -240,6 +241,23 @@ class FitsTest(parameterized.TestCase):
     self.assertGreater(stats['rank'], before['rank'])
     self.assertEqual(stats['kernel_evaluations'] - stats['rank'],
                      before['kernel_evaluations'] - before['rank'])
+
+  def test_some_samples_stand_for_all(self):
+    # What errors of kernels lead to is known from a part of the samples, as of
+    # very many, so that the first fit will do. Else they are found out after it.
+    x, y, z = data(100, 8)
+    temperature, t = times('relu', 1., 1.5, x[:50], 1e-4)
+    fits, means = [], []
+    for many in (20, 2048):
+      with mock.patch.multiple(compressed, _FEW_WEIGHTS=20, _MANY_WEIGHTS=many,
+                               _SOME_WEIGHTS=40):
+        predict_fn = predict.markov_proximal_mse_ensemble(
+            network('relu', 1., 1.5), x, y, temperature, rtol=RTOL)
+        means.append(predict_fn(t=t * y.size, x_test=z, get='ndk'))
+        fits.append(predict_fn.stats['fits'])
+    self.assertEqual(fits, [1, 2])
+    size = np.sqrt(np.mean(y**2))
+    np.testing.assert_allclose(*means, rtol=0, atol=10 * RTOL * size)
 
   @parameterized.parameters((5, 1., 1e-4, 1.2), (2, .05, 1e-6, 3.))
   @pytest.mark.slow

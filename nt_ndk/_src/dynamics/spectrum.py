@@ -28,8 +28,9 @@ _BLOCK, BLOCKS = 32, 32
 _RESIDUAL, _OTHERS = .02, 20
 # Numbers of those that are kept are multiples of this. Margin of bounds.
 _ROUND, _MARGIN = 8, .01
-# Largest error of polynomials, and number of their terms.
-_ERROR, TERMS = .1, 32
+# Largest error of polynomials, in panels and for an inverse, and number of their
+# terms.
+_ERROR, _OF_INVERSE, TERMS = .1, .03, 32
 # Rounding errors of eigenvalues that are small, relative to noise, and number
 # of iterations.
 _SMALL, _MAX_ITERATIONS = .1, 300
@@ -221,7 +222,7 @@ class Inverse:
         last, factor = factor, 1 / (2 / ratio - factor)
         step = factor * last * step + 2 * factor / half * residual
       out, size = out + step, size * factor
-      if size < _ERROR:
+      if size < _OF_INVERSE:
         break
     return (leading + _orthogonal(out, self._evecs))[:, 0]
 

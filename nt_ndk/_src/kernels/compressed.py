@@ -32,8 +32,8 @@ _IN_TIME, _IN_TIME_OF_IMAGES = 1e-3, 1e-1
 # Error of a candidate relative to the tolerance below which none is needed.
 _CANDIDATES = 1e-3
 # Training outputs up to which weights are found before the first fit, and
-# before the second one.
-_FEW_WEIGHTS, _MANY_WEIGHTS = 256, 2048
+# before the second one; number of those that stand for more.
+_FEW_WEIGHTS, _MANY_WEIGHTS, _SOME_WEIGHTS = 256, 2048, 128
 # Pairs of times that are candidates.
 _SOME_TIMES = 1500
 # Times at which products with weights are tried.
@@ -108,7 +108,8 @@ class CompressedKernel:
   def __init__(self, evaluator: KernelEvaluator, get: str, rtol: float,
                eps: float, start: float = 0.,
                scales: Optional[kernel_family.TimeScales] = None,
-               weights: Optional[Callable[[], Weights]] = None) -> None:
+               weights: Optional[Callable[[Optional[np.ndarray]], Weights]]
+               = None) -> None:
     """Fits nothing yet.
 
     Args:
@@ -118,7 +119,8 @@ class CompressedKernel:
       eps: rounding error of kernels on all data.
       start: time that is called 0.
       scales: time scales, if known.
-      weights: returns what predictions multiply kernels with.
+      weights: returns what predictions multiply kernels with, of all training
+        outputs (`None`) or of some.
     """
     self._evaluator, self.get, self._start = evaluator, get, start
     self._rtol, self._eps = rtol, eps
@@ -266,11 +268,28 @@ class CompressedKernel:
     return cropped(self._training)
 
   def _find(self, largest: float) -> None:
-    """Finds weights of up to a number of training outputs."""
-    size = self._training.n * self._training.locations
-    if (self._find_weights is not None and self._weights is None and
-        size <= largest):
-      self._weights, self._candidates = self._find_weights(), None
+    """Finds weights of up to a number of training outputs.
+
+    Of very many vectors some stand for all; images are not worth their kernels.
+    """
+    if self._find_weights is None:
+      return
+    size, known = self._training.n * self._training.locations, self._weights
+    if size <= largest and (known is None or known.rows is not None):
+      self._weights, self._candidates = self._find_weights(None), None
+    elif (size > max(largest, _MANY_WEIGHTS) and known is None and
+          self._evaluator.vectors):
+      some = self._training.row(np.random.RandomState(6).permutation(
+          self._training.samples)[:_SOME_WEIGHTS])
+      self._weights, self._candidates = self._find_weights(some), None
+
+  def among(self, rows: np.ndarray) -> np.ndarray:
+    """The kernel of training outputs with each other at the first times."""
+    i, j = np.triu_indices(len(rows))
+    out = np.empty((len(rows), len(rows)))
+    out[i, j] = out[j, i] = self._training.pairs(
+        np.stack([rows[i], rows[j]], 1), np.zeros((1, 2)))[0]
+    return out
 
   @in_one_thread
   def _fit(self) -> kernel_family.KernelFamily:

@@ -109,9 +109,11 @@ class Training:
     return self.pairs(self.entries(rows), tau).reshape(
         (len(tau), len(rows), -1))
 
-  def entries(self, rows: np.ndarray) -> np.ndarray:
-    """All pairs of rows and training outputs, `[rows * n, 2]`."""
-    columns = np.arange(self.n * self.locations)
+  def entries(self, rows: np.ndarray,
+              columns: Optional[np.ndarray] = None) -> np.ndarray:
+    """All pairs of rows and training outputs, or some, `[rows * n, 2]`."""
+    if columns is None:
+      columns = np.arange(self.n * self.locations)
     return np.stack(np.meshgrid(rows, columns, indexing='ij'), -1).reshape(
         (-1, 2))
 
@@ -152,9 +154,11 @@ class Weights(NamedTuple):
     vectors: `[c, n, k]`; products with kernels are of the size of predictions
       relative to targets.
     since: `[c]`, earlier times from which on they matter in full.
+    rows: `[n]`, training outputs that they belong to; `None` means all.
   """
   vectors: np.ndarray
   since: np.ndarray
+  rows: Optional[np.ndarray] = None
 
   def relevance(self, tau: np.ndarray,
                 scales: kernel_family.TimeScales) -> np.ndarray:
@@ -219,7 +223,8 @@ class Sample:
         rows.append(kernel.row(some))
       total += len(used)
     if weights is not None:
-      pools.append(training.entries(np.concatenate(rows)))
+      entries = training.entries(np.concatenate(rows), weights.rows)
+      pools.append(entries)
     pool = np.unique(np.concatenate(pools), axis=0)
     self._kernel = kernel
     tau = kernel_family.some_times(2 * scales.slow, -(-times // functions), rng)
@@ -241,8 +246,7 @@ class Sample:
     self._products = np.zeros((len(chosen), 0))
     if weights is not None:
       known = {tuple(pair): i for i, pair in enumerate(pool)}
-      columns = [known[tuple(pair)]
-                 for pair in training.entries(np.concatenate(rows))]
+      columns = [known[tuple(pair)] for pair in entries]
       products = np.einsum('qin,cnk->qcik', values[:, columns].reshape(
           (len(values), -1, weights.vectors.shape[1])), weights.vectors,
                            optimize=True)

@@ -271,21 +271,30 @@ class Problem:
         break
     return error
 
-  def _some_weights(self) -> Weights:
+  def _some_weights(self, rows: Optional[np.ndarray]) -> Weights:
     """Of the training outputs along learning, relative to targets.
 
     Those of ridge regression with the first and with the last kernel: at a
     diffusion time, modes are learned whose eigenvalues are larger than the
     temperature divided by that time.
+
+    Args:
+      rows: training outputs that are learned. They stand for all, of which
+        errors add up. `None` means all.
     """
-    y, out, since = self.y, [], []
-    matrix = len(y)**2 * self.dtype.itemsize
-    memory.check(matrix, 1, _OTHERS * matrix)
+    out, since = [], []
+    if rows is None:
+      y, matrix = self.y, len(self.y)**2 * self.dtype.itemsize
+      memory.check(matrix, 1, _OTHERS * matrix)
+      kernels = self.ndk.initial, self.prior_kernel
+    else:
+      y = (len(self.y) / len(rows))**.5 * self.y[rows]
+      kernels = self.ndk.among(rows), self.prior_kernel[np.ix_(rows, rows)]
     if y.shape[1] > _COLUMNS:
       signs = np.random.RandomState(0).choice(
           [-1., 1.], (y.shape[1], _COLUMNS)) / y.shape[1]**.5
       y = y @ signs
-    for kernel in (self.ndk.initial, self.prior_kernel):
+    for kernel in kernels:
       evals, evecs = np.linalg.eigh(np.asarray(to_host(kernel), float))
       size = float(jnp.finfo(self.dtype).eps) * len(y) * evals[-1]
       smallest = max(self.temperature, size)
@@ -296,7 +305,7 @@ class Problem:
         since.append(smallest / ridge)
     # Rounded, so that nothing is chosen by rounding errors.
     return Weights((np.stack(out) / self.y_scale).astype(np.float32).astype(
-        float), np.array(since))
+        float), np.array(since), rows)
 
   # Equilibrium.
 
