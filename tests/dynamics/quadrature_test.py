@@ -35,7 +35,7 @@ class LagrangeTest(parameterized.TestCase):
 
   @parameterized.parameters(1, 3, 8)
   def test_polynomials(self, stages):
-    # Through as many nodes as there are coefficients, also at and next to these.
+    # Of as many coefficients as there are nodes, also at and next to these.
     nodes = quadrature.Collocation.radau(stages).points
     x = np.concatenate([np.linspace(0., 1., 101), nodes, nodes * (1 - 1e-15)])
     basis = quadrature.lagrange(nodes, x)

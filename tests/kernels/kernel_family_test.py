@@ -218,7 +218,6 @@ class CompressedKernelTest(parameterized.TestCase):
     compressed.test_error = .5
     self.assertEqual(compressed.error, .5)
 
-
   def test_tighter_fits(self):
     kernel = CompressedKernel(
         KernelEvaluator(network('relu', 2), inputs(), 1), 'ndk', 1e-3, 1e-16)

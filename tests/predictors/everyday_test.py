@@ -244,7 +244,7 @@ class FitsTest(parameterized.TestCase):
 
   def test_some_samples_stand_for_all(self):
     # What errors of kernels lead to is known from a part of the samples, as of
-    # very many, so that the first fit will do. Else they are found out after it.
+    # very many, so that the first fit will do. Else it is found out after it.
     x, y, z = data(100, 8)
     temperature, t = times('relu', 1., 1.5, x[:50], 1e-4)
     fits, means = [], []

@@ -28,8 +28,7 @@ _BLOCK, BLOCKS = 32, 32
 _RESIDUAL, _OTHERS = .02, 20
 # Numbers of those that are kept are multiples of this. Margin of bounds.
 _ROUND, _MARGIN = 8, .01
-# Largest error of polynomials, in panels and for an inverse, and number of their
-# terms.
+# Largest error of polynomials, of panels and of an inverse; most terms of them.
 _ERROR, _OF_INVERSE, TERMS = .1, .03, 32
 # Rounding errors of eigenvalues that are small, relative to noise, and number
 # of iterations.

@@ -14,6 +14,7 @@ import numpy as np
 from nt_ndk._src.base import arguments
 from nt_ndk._src.base import memory
 from nt_ndk._src.base import progress as progress_lib
+from nt_ndk._src.base.arrays import Matrices
 from nt_ndk._src.base.arrays import numpy_of
 from nt_ndk._src.base.arrays import of_kind
 from nt_ndk._src.base.devices import check_same
@@ -286,7 +287,7 @@ class Problem:
     if rows is None:
       y, matrix = self.y, len(self.y)**2 * self.dtype.itemsize
       memory.check(matrix, 1, _OTHERS * matrix)
-      kernels = self.ndk.initial, self.prior_kernel
+      kernels: tuple[Matrices, ...] = self.ndk.initial, self.prior_kernel
     else:
       y = (len(self.y) / len(rows))**.5 * self.y[rows]
       kernels = self.ndk.among(rows), self.prior_kernel[np.ix_(rows, rows)]
