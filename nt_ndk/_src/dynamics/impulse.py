@@ -19,6 +19,7 @@ import numpy as np
 
 from nt_ndk._src.base.arrays import Matrices
 from nt_ndk._src.base.devices import to_host
+from nt_ndk._src.dynamics.measure import Measure
 from nt_ndk._src.dynamics.resolvent import TimeKernel
 
 # Smallest eigenvalue, relative to the largest one, in units of rounding errors.
@@ -132,15 +133,7 @@ class Impulse:
     return self._at(tau, self._factors if factors is None else factors,
                     self._impulse)
 
-  def moments(self, time: Optional[float] = None
-              ) -> tuple[np.ndarray, np.ndarray]:
-    """The impulse up to a time, or all of it, as a measure.
-
-    Args:
-      time: of gradient flow.
-
-    Returns:
-      Diffusion times `[1]` and vectors `[1, n, k]`.
-    """
+  def moments(self, time: Optional[float] = None) -> Measure:
+    """The impulse up to a time of gradient flow, or all of it, as a measure."""
     impulse = self._impulse if time is None else self.gain(time) @ self._rho
-    return np.full(1, self.tau), impulse[None]
+    return Measure(np.full(1, self.tau), impulse[None])

@@ -61,6 +61,7 @@ from nt_ndk._src.base.devices import in_one_thread
 from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import Numbers
 from nt_ndk._src.dynamics import quadrature
+from nt_ndk._src.dynamics.measure import Measure
 from nt_ndk._src.dynamics.spectrum import ALL_MODES
 from nt_ndk._src.dynamics.spectrum import BLOCKS
 from nt_ndk._src.dynamics.spectrum import most_blocks
@@ -104,9 +105,9 @@ _DIRECTLY, _TOGETHER, _SOME_ITERATIONS, _TOO_MANY = 64, 32, 5, 40
 # Chebyshev points of a panel, between which functions of earlier times are
 # interpolated.
 _NODES = (1 - np.cos(np.pi * (np.arange(20) + .5) / 20)) / 2
-# Gauss points of a panel, and of the last one, for integrals of the solution
-# and functions that need not be accurate.
-_MOMENTS, _LAST = map(np.polynomial.legendre.leggauss, (3, 8))
+# Gauss points of the last panel, for integrals of the solution and functions
+# that need not be accurate.
+_LAST = np.polynomial.legendre.leggauss(8)
 # About as many samples, and outputs, tell how to continue what is known.
 _GUESS_FROM, _OUTPUTS = 256, 4
 # About as many eigenvectors the preconditioner treats one by one.
@@ -1237,16 +1238,17 @@ class VolterraSolver:
 
     return integrals
 
-  def moments(self, panels: int) -> tuple[np.ndarray, np.ndarray]:
+  def moments(self, panels: int, points: int = 3) -> Measure:
     r"""The measure :math:`\gamma a \rho(\tau) d\tau` of the first panels.
 
-    Returns:
-      Times `[points]`, dense next to the last one, where kernels may have a
-      cusp, and weights times solution, `[points, n, k]`.
+    Args:
+      panels: how many.
+      points: how many there are on each panel but the last one, where they are
+        dense next to its end, at which kernels may have a cusp.
     """
     ends = self.ends[:panels + 1]
     lengths = np.diff(ends[:-1])[:, None]
-    x, weights = _MOMENTS
+    x, weights = np.polynomial.legendre.leggauss(points)
     tau = (ends[:-2, None] + lengths * (1 + x) / 2).ravel()
     # Of the root of the lag from the last time.
     x, last = _LAST
@@ -1256,7 +1258,7 @@ class VolterraSolver:
     rho = self.solution(tau)
     if self._root is not None:
       rho = rho * to_host(self._root)[:, None]**2
-    return tau, self._gamma * weights[:, None, None] * rho
+    return Measure(tau, self._gamma * weights[:, None, None] * rho)
 
   def _pad(self, weights: np.ndarray, images: Matrices) -> np.ndarray:
     """Weights of all that images have room for, so that shapes last."""

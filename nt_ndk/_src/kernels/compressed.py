@@ -3,7 +3,7 @@
 """A network's two-time kernel on its data, compressed in time when needed."""
 
 import functools
-from typing import Any, Callable, cast, NamedTuple, Optional
+from typing import Any, Callable, cast, NamedTuple, Optional, Sequence
 import warnings
 
 import jax
@@ -15,6 +15,8 @@ from nt_ndk._src.base.arrays import on_host
 from nt_ndk._src.base.devices import in_one_thread
 from nt_ndk._src.base.devices import to_host
 from nt_ndk._src.base.typing import PyTree
+from nt_ndk._src.dynamics.measure import Measure
+from nt_ndk._src.kernels import defect
 from nt_ndk._src.kernels import family as kernel_family
 from nt_ndk._src.kernels.crops import crop
 from nt_ndk._src.kernels.crops import cropped
@@ -344,23 +346,22 @@ class CompressedKernel:
         first, sample.relevance(table.tau[some]))
     return _Candidates(table, some[order], left, sample.exhausted)
 
-  def defect(self, tau: np.ndarray, vectors: np.ndarray, starts: np.ndarray,
-             x_test: PyTree, arrays: dict[str, Any]) -> np.ndarray:
-    """What errors of the kernel make of sums over times and training outputs.
+  def defect(self, integrals: Sequence[tuple[float, Measure]], x_test: PyTree,
+             arrays: dict[str, Any]) -> float:
+    """What errors of the kernel make of integrals over time and data.
 
     Args:
-      tau: `[Q, 2]`, pairs of times.
-      vectors: `[Q, n, c]`, what kernels with training outputs are summed with.
-      starts: `[S]`, where each sum begins.
+      integrals: with the kernel, up to which time each is, over what measure.
       x_test: test inputs; `None` means training inputs.
       arrays: keyword arguments that have a part for test inputs, that part.
 
     Returns:
-      `[S, rows, c]`, the differences of sums with exact kernels and with those
-      that are interpolated in time, for a few of the inputs.
+      The largest difference of integrals of exact kernels and of those that are
+      interpolated in time, of all that are found on some of the inputs.
     """
-    kernel, rows = self._training.some_rows(
-        self._training.seen(x_test, arrays), np.random.RandomState(4))
+    training = self._training
+    kernel, rows = training.some_rows(
+        training.seen(x_test, arrays), np.random.RandomState(4), training.many)
     # Of training inputs also what rounding did to the matrices.
     members = None
     if x_test is None:
@@ -368,9 +369,9 @@ class CompressedKernel:
       if on_host(factors):
         factors = np.asarray(factors)
       members = to_host(factors[rows]).reshape(
-          (len(rows), -1, vectors.shape[1])).swapaxes(0, 1)
-    return np.add.reduceat(np.matmul(
-        self._errors(kernel, rows, tau, members), vectors), starts)
+          (len(rows), self.family.rank, -1)).swapaxes(0, 1)
+    return defect.largest(
+        integrals, lambda tau: self._errors(kernel, rows, tau, members))
 
   def _errors(self, kernel: Training, rows: np.ndarray, tau: np.ndarray,
               members: Optional[np.ndarray] = None) -> np.ndarray:
@@ -382,9 +383,12 @@ class CompressedKernel:
       tau: pairs of times.
       members: `[R, rows, n]`, rows of the matrices :math:`K_r`, if known.
     """
-    exact = kernel.rows(rows, tau)
     if members is None:
-      members = kernel.rows(rows, self.family.tau)
+      # Together, since blocks of times cost the same if they are not full.
+      exact, members = np.split(kernel.rows(rows, np.concatenate(
+          [tau, self.family.tau])), [len(tau)])
+    else:
+      exact = kernel.rows(rows, tau)
     return exact - np.tensordot(self.family.phi(*tau.T), members, 1)
 
   def weighted_error(self) -> float:

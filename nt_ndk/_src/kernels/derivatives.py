@@ -20,6 +20,8 @@ import numpy as np
 
 from nt_ndk._src.base.devices import in_one_thread
 from nt_ndk._src.base.typing import PyTree
+from nt_ndk._src.dynamics.measure import Measure
+from nt_ndk._src.kernels import defect
 from nt_ndk._src.kernels import family as kernel_family
 from nt_ndk._src.kernels import sample as sample_lib
 from nt_ndk._src.kernels.evaluation import KernelEvaluator
@@ -197,35 +199,38 @@ class CompressedDerivatives:
     return [of(self._derivatives[d], tau) for d, tau in self._members]
 
   def defect(self, mixture: KernelEvaluator, signs: np.ndarray,
-             tau: np.ndarray, vectors: np.ndarray, starts: np.ndarray,
-             test: Optional[tuple[PyTree, Any]]) -> np.ndarray:
-    """What errors of derivatives make of sums over times and training outputs.
+             integrals: Sequence[tuple[float, Measure]],
+             test: Optional[tuple[PyTree, Any]]) -> float:
+    """What errors of derivatives make of integrals over time and data.
 
     Args:
       mixture: of a combination of all derivatives.
       signs: `[D]`, their factors in it.
-      tau: `[Q, 2]`, pairs of times.
-      vectors: `[Q, n, c]`, what derivatives are summed with.
-      starts: `[S]`, where each sum begins.
+      integrals: with the combination, up to which time each is, over what
+        measure.
       test: test inputs, and keyword arguments that belong to them; `None` means
         training inputs.
 
     Returns:
-      `[S, rows, c]`, the errors of sums of the combination, for a few inputs.
+      The largest error of these integrals, of some inputs.
     """
     training = _Training(self._training.evaluator,
                          [*self._derivatives, mixture])
     seen = None if test is None else training.seen(*test)
-    some, rows = training.some_rows(seen, np.random.RandomState(4))
+    some, rows = training.some_rows(seen, np.random.RandomState(4),
+                                    training.many)
     kernel = cast(_Training, some)
     of = lambda evaluator, times: evaluator.sample(
         kernel.entries(rows), times).reshape((len(times), len(rows), -1))
     members = np.concatenate([of(kernel.evaluator, self._known.tau)] + [
         of(kernel.derivatives[d], times) for d, times in self._members])
-    phi = self.family.phi(*tau.T).reshape((len(tau), len(signs), -1))
-    errors = of(kernel.derivatives[-1], tau) - np.tensordot(
-        np.einsum('d,qdm->qm', signs, phi), members, 1)
-    return np.add.reduceat(np.matmul(errors, vectors), starts)
+
+    def errors(tau):
+      phi = self.family.phi(*tau.T).reshape((len(tau), len(signs), -1))
+      return of(kernel.derivatives[-1], tau) - np.tensordot(
+          np.einsum('d,qdm->qm', signs, phi), members, 1)
+
+    return defect.largest(integrals, errors)
 
 
 def size(evaluator: KernelEvaluator, derivative: KernelEvaluator,

@@ -613,21 +613,33 @@ class KernelEvaluator:
     pad = lambda a, size: a[np.arange(size) % len(a)]
     network = self._network(get)
     program = programs.pairs(network)
-    blocks = []
-    sizes = ([(q, _VECTOR_TIMES) for q in range(0, len(tau), _VECTOR_TIMES)]
-             if self.vectors else _blocks(len(tau), self._room // 2))
-    for q, times in sizes:
-      some = tuple(pad(tau[q:q + times], times).T)
-      width = _VECTOR_PAIRS if self.vectors else (
-          max(1, min(_SAMPLE_PAIRS, self._room // times)))
-      for p in range(0, len(pairs), width):
+    blocks: list[tuple[np.ndarray, jax.Array]] = []
+    known: tuple[int, int] = -1, 0
+    for p, width, q, times in self._sample_blocks(len(pairs), len(tau)):
+      if known != (p, width):
+        known = p, width
         (i, at_i), (j, at_j) = (divmod(k, self.locations)
                                 for k in pad(pairs[p:p + width], width).T)
-        with in_double():
-          kernel = program(_take(self._host, i), _take(self._host, j),
-                           (at_i, at_j), some, network.numbers, network.chosen)
-        blocks.append((out[q:q + times, p:p + width], kernel))
+        inputs = _take(self._host, i), _take(self._host, j), (at_i, at_j)
+      with in_double():
+        kernel = program(*inputs, tuple(pad(tau[q:q + times], times).T),
+                         network.numbers, network.chosen)
+      blocks.append((out[q:q + times, p:p + width], kernel))
     # All are under way before one is needed.
     for block, kernel in blocks:
       block[:] = to_host(kernel).T[:block.shape[0], :block.shape[1]]
     return out
+
+  def _sample_blocks(self, pairs: int, times: int
+                     ) -> Iterator[tuple[int, int, int, int]]:
+    """Where blocks of pairs and of times begin, each with its size."""
+    if self.vectors:
+      # Inputs of pairs may be large: they are gathered once.
+      for p in range(0, pairs, _VECTOR_PAIRS):
+        for q in range(0, times, _VECTOR_TIMES):
+          yield p, _VECTOR_PAIRS, q, _VECTOR_TIMES
+    else:
+      for q, some in _blocks(times, self._room // 2):
+        width = max(1, min(_SAMPLE_PAIRS, self._room // some))
+        for p in range(0, pairs, width):
+          yield p, width, q, some

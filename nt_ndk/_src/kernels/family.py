@@ -184,6 +184,12 @@ def positive(equal: np.ndarray) -> np.ndarray:
   return equal
 
 
+def finite(values: np.ndarray) -> np.ndarray:
+  """Kernels of any inputs, which must be finite."""
+  positive(np.where(np.isfinite(values), 1., values))
+  return values
+
+
 def time_scales(kernel: SampleKernel, points: np.ndarray, tol: float,
                 forgets: bool = True) -> TimeScales:
   """Finds the time scales of a kernel that is known through its values only.

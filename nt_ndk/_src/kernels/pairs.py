@@ -57,8 +57,14 @@ def _choose_pairs(angle: np.ndarray, in_order: np.ndarray, norm_a: np.ndarray,
   nearest = np.where(levels - neighbors[0] < neighbors[1] - levels, *neighbors)
   extreme_a, extreme_b = ([np.argmin(v), np.argmax(v)]
                           for v in (norm_a, norm_b))
+  # Those of several sizes that are nearly parallel, or opposite.
+  apart = np.where(angle < low, np.pi, angle)
+  alike = np.argsort(np.min(apart, 1), kind='stable')[:size // 2]
+  opposite = np.argsort(-np.max(angle, 1), kind='stable')[:size // 2]
   return np.unique(
       [np.unravel_index(np.argmax(angle == a), angle.shape) for a in nearest] +
+      list(zip(alike, np.argmin(apart[alike], 1))) +
+      list(zip(opposite, np.argmax(angle[opposite], 1))) +
       list(zip(rng.randint(n, size=size // 2),
                rng.randint(m, size=size // 2))) +
       [(i, j) for i in extreme_a for j in extreme_b], axis=0)
@@ -81,6 +87,25 @@ def training_pairs(x: PyTree, count: int,
     itself = rng.permutation(np.unique(pairs))[:_ANGLES // 2]
     out.append(np.concatenate([pairs, np.stack([itself, itself], 1)]))
   return out
+
+
+def extremes(x: PyTree, others: PyTree) -> np.ndarray:
+  """Samples in order of size, from both ends, and of angles with others.
+
+  Args:
+    x: samples.
+    others: what they may be nearly parallel or opposite to.
+
+  Returns:
+    `[4, P]`, indices of a pool of samples, the most extreme ones first.
+  """
+  rng = np.random.RandomState(7)
+  pools = [rng.permutation(length(a))[:_POOL_SIZE] for a in (x, others)]
+  features = [_features(take(a, pool)) for a, pool in zip((x, others), pools)]
+  norm, angle = np.linalg.norm(features[0], axis=1), _angles(*features)
+  nearest = np.min(np.where(angle < _DUPLICATE, np.pi, angle), 1)
+  return pools[0][[np.argsort(order, kind='stable') for order in (
+      norm, -norm, nearest, -np.max(angle, 1))]]
 
 
 def take(tree: PyTree, i: np.ndarray) -> PyTree:

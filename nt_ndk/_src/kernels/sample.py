@@ -13,17 +13,21 @@ from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.kernels import family as kernel_family
 from nt_ndk._src.kernels.evaluation import KernelEvaluator
 from nt_ndk._src.kernels.evaluation import length
+from nt_ndk._src.kernels.pairs import extremes
 from nt_ndk._src.kernels.pairs import take
 from nt_ndk._src.kernels.pairs import test_pairs
 from nt_ndk._src.kernels.pairs import training_pairs
 
 # Pairs of samples that are kept, out of how many, by their kernels at how many
 # times; of vectors, and of images, whose kernels are expensive.
-_PAIRS, _FEW_PAIRS = (96, 384, 256), (32, 64, 40)
+_PAIRS, _FEW_PAIRS = (96, 1000, 256), (32, 64, 40)
 # Entries of kernels in products with weights, of vectors and of images, and
 # rows that these have at least. Of few training samples they are many: an error
 # may be that of a single test input.
 _ENTRIES, _FEW_ENTRIES, _FEWEST_ROWS = 800, 40, 2
+# Entries of kernels of vectors on which errors are measured, in how many rows at
+# least and at most; of few samples of half of them, whatever rows these are.
+_CHECKED, _CHECKED_ROWS = 12000, (8, 24)
 # Pairs of times that pairs of samples tell apart, as a part of their number.
 _FULL = .75
 # Accuracy in time of products relative to that of single kernels.
@@ -100,6 +104,14 @@ class Training:
     entries = _ENTRIES if self.evaluator.vectors else _FEW_ENTRIES
     return max(entries // (self.n * self.locations), _FEWEST_ROWS)
 
+  @property
+  def many(self) -> int:
+    """Number of rows on which errors are measured."""
+    if not self.evaluator.vectors:  # Kernels are expensive.
+      return self.count
+    rows = _CHECKED // (self.n * self.locations)
+    return max(rows // 2, int(np.clip(rows, *_CHECKED_ROWS)))
+
   def pairs(self, pairs: np.ndarray, tau: np.ndarray) -> np.ndarray:
     """Kernel of pairs of rows at pairs of times, `[Q, P]`."""
     return self.evaluator.sample(pairs, tau + self.start, self.get)
@@ -135,11 +147,32 @@ class Training:
         self.evaluator.on(x_test, arrays).nonzero(self.get, self.start)])
     return out
 
+  @functools.cached_property
+  def _extremes(self) -> np.ndarray:
+    """Training samples of which kernels may be least accurate."""
+    x = self.evaluator.visible(take(self.evaluator.x_train, self.samples))
+    return extremes(x, x)
+
   def some_rows(self, test: Optional[tuple[PyTree, Any]],
-                rng: np.random.RandomState) -> tuple['Training', np.ndarray]:
-    """Rows of a few training samples, or of test samples if there are any."""
-    samples = self.samples if test is None else np.arange(length(test[0]))
-    some, kernel = rng.permutation(samples)[:self.count], self
+                rng: np.random.RandomState, count: Optional[int] = None
+                ) -> tuple['Training', np.ndarray]:
+    """Rows of a few training samples, or of test samples if there are any.
+
+    Of all kinds: any, and those of which kernels may be least accurate.
+    """
+    kernel = self
+    if test is None:
+      samples, kinds = self.samples, self._extremes
+    else:
+      visible = self.evaluator.visible
+      samples = np.arange(length(test[0]))
+      kinds = extremes(visible(test[0]), visible(take(self.evaluator.x_train,
+                                                      self.samples)))
+    # In turns, each once.
+    turns = np.concatenate([rng.permutation(len(samples))[None, :kinds.shape[1]],
+                            kinds]).T.ravel()
+    _, first = np.unique(turns, return_index=True)
+    some = samples[turns[np.sort(first)][:count or self.count]]
     if test is not None:
       kernel = self.joined(*take(test, some))
       some = self.n + np.arange(len(some))
@@ -228,7 +261,7 @@ class Sample:
     pool = np.unique(np.concatenate(pools), axis=0)
     self._kernel = kernel
     tau = kernel_family.some_times(2 * scales.slow, -(-times // functions), rng)
-    values = kernel.members(pool, tau)
+    values = kernel_family.finite(kernel.members(pool, tau))
     # The most different ones.
     triangle, order = scipy.linalg.qr(values, mode='r', pivoting=True)
     left = np.abs(np.diagonal(triangle))[:count]

@@ -4,7 +4,7 @@
 
 import functools
 import time
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional, Sequence
 import warnings
 
 import jax
@@ -24,12 +24,14 @@ from nt_ndk._src.base.store import Store
 from nt_ndk._src.base.typing import Axes
 from nt_ndk._src.base.typing import KernelFn
 from nt_ndk._src.base.typing import PyTree
+from nt_ndk._src.dynamics.measure import Measure
 from nt_ndk._src.dynamics.spectrum import ALL_MODES
 from nt_ndk._src.dynamics.volterra import ROOM
 from nt_ndk._src.kernels import functions
 from nt_ndk._src.kernels.compressed import CompressedKernel
 from nt_ndk._src.kernels.evaluation import KernelEvaluator
 from nt_ndk._src.kernels.evaluation import length
+from nt_ndk._src.kernels.family import finite
 from nt_ndk._src.kernels.family import TimeScales
 from nt_ndk._src.kernels.programs import to_matrix
 from nt_ndk._src.kernels.sample import Weights
@@ -216,11 +218,10 @@ class Problem:
     bar.close()
     return out
 
-  def defect(self, tau: np.ndarray, vectors: np.ndarray, starts: np.ndarray,
-             x_test: PyTree, kwargs: dict[str, Any]) -> np.ndarray:
-    """Errors of sums of the NDK and vectors, see `CompressedKernel.defect`."""
-    return self.ndk.defect(tau, vectors, starts, x_test,
-                           self.test_arrays(kwargs))
+  def defect(self, integrals: Sequence[tuple[float, Measure]], x_test: PyTree,
+             kwargs: dict[str, Any]) -> float:
+    """Errors of integrals of the NDK, see `CompressedKernel.defect`."""
+    return self.ndk.defect(integrals, x_test, self.test_arrays(kwargs))
 
   def test_arrays(self, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Keyword arguments that have a part for test inputs, that part."""
@@ -284,9 +285,11 @@ class Problem:
         errors add up. `None` means all.
     """
     out, since = [], []
+    matrix = len(self.y)**2 * self.dtype.itemsize
+    others = _OTHERS if rows is None else _OTHERS_OF_MANY - 1
+    memory.check(matrix, 1, others * matrix)
     if rows is None:
-      y, matrix = self.y, len(self.y)**2 * self.dtype.itemsize
-      memory.check(matrix, 1, _OTHERS * matrix)
+      y = self.y
       kernels: tuple[Matrices, ...] = self.ndk.initial, self.prior_kernel
     else:
       y = (len(self.y) / len(rows))**.5 * self.y[rows]
@@ -296,7 +299,7 @@ class Problem:
           [-1., 1.], (y.shape[1], _COLUMNS)) / y.shape[1]**.5
       y = y @ signs
     for kernel in kernels:
-      evals, evecs = np.linalg.eigh(np.asarray(to_host(kernel), float))
+      evals, evecs = np.linalg.eigh(finite(np.asarray(to_host(kernel), float)))
       size = float(jnp.finfo(self.dtype).eps) * len(y) * evals[-1]
       smallest = max(self.temperature, size)
       for ridge in np.geomspace(smallest, max(evals[-1], 10 * smallest),

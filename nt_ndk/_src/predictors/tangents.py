@@ -39,6 +39,7 @@ from nt_ndk._src.kernels.tangent import tangent
 from nt_ndk._src.predictors.posterior import Posterior
 from nt_ndk._src.predictors.problem import Problem
 from nt_ndk._src.predictors.trajectory import BETWEEN
+from nt_ndk._src.predictors.trajectory import integrals
 from nt_ndk._src.predictors.trajectory import time_error
 from nt_ndk._src.predictors.trajectory import Trajectory
 
@@ -48,8 +49,6 @@ _VECTORS, _COLUMNS = 8, 4
 # Error because of kernels that is worth another fit, and what that aims at, in
 # `rtol`; number of fits, and largest error of all inputs for that of a few.
 _WORTH, _AIM, _MAX_FITS, _SAFETY = 15., 5., 3, 5.
-# Times at which errors of kernels are measured.
-_CHECKS = 2
 # Times that are the end of a solution, relative to it.
 _AT_END = 1 + 1e-6
 
@@ -184,15 +183,14 @@ class Tangents:
     """
     signs = np.random.RandomState(0).choice([-1., 1.], len(self._directions))
     mixture = self._along(signs @ self._directions)
-    measure = _measure(residual)
+    seen = integrals(residual, self.problem.evaluator)
     return self._largest(
-        self._compressed.defect(mixture, signs, *measure, inputs)
+        self._compressed.defect(mixture, signs, seen, inputs)
         for inputs in (None, test)[:1 + (test is not None)])
 
-  def _largest(self, defects: Iterable[np.ndarray]) -> float:
+  def _largest(self, defects: Iterable[float]) -> float:
     """Largest error of all inputs, relative to targets."""
-    return _SAFETY / self._trajectory.scale * max(
-        float(np.max(np.abs(a))) for a in defects)
+    return _SAFETY / self._trajectory.scale * max(defects)
 
   # Solutions.
 
@@ -228,7 +226,7 @@ class Tangents:
     inputs = (None, x_test)[:1 + (x_test is not None)]
     for part in (part for group in self._groups for part in group.parts):
       kernels = max(kernels, self._largest(
-          problem.defect(*_measure(part), x, kwargs) for x in inputs))
+          problem.defect(integrals(part, problem.evaluator), x, kwargs) for x in inputs))
       self.error = max(self.error, kernels + part.tolerance + time_error(
           part, tau, self._trajectory.scale))
       if np.any(tau > part.ends[-1] * _AT_END):
@@ -374,20 +372,3 @@ class Tangents:
     out[:-1] += slopes
     out[-1] *= self._temperature
     return np.concatenate([out, np.zeros_like(out[:1])])
-
-
-def _measure(solver: VolterraSolver) -> tuple[np.ndarray, np.ndarray,
-                                              np.ndarray]:
-  """Sums that make integrals of a solution up to a few times.
-
-  Returns:
-    Pairs of times `[Q, 2]`, weights of kernels at these, `[Q, n, c]`, and where
-    each sum begins.
-  """
-  panels = np.linspace(0, len(solver.ends) - 1, _CHECKS + 1).astype(int)
-  panels = np.unique(panels[panels > 0])
-  earlier, vectors = zip(*(solver.moments(panel) for panel in panels))
-  sizes = [len(tau) for tau in earlier]
-  pairs = np.stack([np.repeat(solver.ends[panels], sizes),
-                    np.concatenate(earlier)], 1)
-  return pairs, np.concatenate(vectors), np.cumsum([0] + sizes[:-1])

@@ -11,9 +11,14 @@ import numpy as np
 from nt_ndk._src.base.protocol import Protocol
 from nt_ndk._src.base.typing import PyTree
 from nt_ndk._src.dynamics.impulse import Impulse
+from nt_ndk._src.dynamics.measure import Measure
+from nt_ndk._src.dynamics.measure import most
+from nt_ndk._src.dynamics.measure import together
 from nt_ndk._src.dynamics.volterra import Journal
 from nt_ndk._src.dynamics.volterra import Record
 from nt_ndk._src.dynamics.volterra import VolterraSolver
+from nt_ndk._src.kernels.evaluation import KernelEvaluator
+from nt_ndk._src.kernels.evaluation import length
 from nt_ndk._src.predictors.posterior import Posterior
 from nt_ndk._src.predictors.problem import Lesson
 from nt_ndk._src.predictors.problem import Problem
@@ -21,12 +26,15 @@ from nt_ndk._src.predictors.problem import WORTH
 
 # Number of fits of kernels.
 _MAX_FITS = 3
-# Largest error of all inputs and times for that of a few.
-_SAFETY = 5.
+# Largest error of all inputs and times for that of some.
+_SAFETY = 4.
 # The same for errors of interpolation in time, measured where they are large.
 BETWEEN = 2.
-# Times at which errors are measured.
-_CHECKS = 3
+# Times at which errors of interpolation are measured.
+_TIMES = 6
+# Integrals on which those of kernels are measured, of up to so many samples and
+# of more: they may be large for a tenth of the panels.
+_INTEGRALS, _FEW = (16, 10), 256
 
 
 class Trajectory:
@@ -345,35 +353,23 @@ class _Columns:
 
   def _kernel_error(self, last: int, since: float, x_test: PyTree,
                     kwargs: dict[str, Any]) -> float:
-    """What errors of kernels make of the mean, measured on a few inputs."""
-    problem = self._problem
-    # Kernels of images are expensive.
-    checks = _CHECKS if problem.evaluator.vectors else 1
-    past: list[tuple[np.ndarray, np.ndarray]] = []
-    later, earlier, vectors, starts = [], [], [], [0]
+    """What errors of kernels make of the mean, measured on some inputs."""
+    past: list[Measure] = []
+    found: list[tuple[float, Measure]] = []
     for p, part in enumerate(self._parts[:last + 1]):
+      here: list[tuple[float, Measure]]
       if isinstance(part, Impulse):
-        checked = [(part.tau, part.moments(since if p == last else None))]
+        here = [(part.tau, part.moments(since if p == last else None))]
       else:
-        end = part.ends[0] + since if p == last else np.inf
-        panels = int(np.searchsorted(part.ends, min(end, part.ends[-1])))
-        some = np.linspace(0, panels, checks + 1).astype(int)
-        checked = [(part.ends[panel], part.moments(panel))
-                   for panel in np.unique(some)[1:]]
-      for tau, measure in checked:
-        taus, measures = zip(*past, measure)
-        earlier.append(np.concatenate(taus))
-        vectors.append(np.concatenate(measures))
-        later.append(np.full(len(earlier[-1]), tau))
-        starts.append(starts[-1] + len(earlier[-1]))
-      past += [measure for _, measure in checked[-1:]]
-    if not later:
+        here = integrals(part, self._problem.evaluator,
+                         part.ends[0] + since if p == last else np.inf)
+      found += [(tau, together(past + [measure])) for tau, measure in here]
+      past += [measure for _, measure in here[-1:]]
+    if not found:
       return 0.
-    pairs = np.stack([np.concatenate(later), np.concatenate(earlier)], 1)
-    error = max(float(np.max(np.abs(problem.defect(
-        pairs, np.concatenate(vectors), np.array(starts[:-1]), x, kwargs))))
-                for x in (None, x_test)[:1 + (x_test is not None)])
-    return _SAFETY * error / self._scale
+    return _SAFETY / self._scale * max(
+        self._problem.defect(found, x, kwargs)
+        for x in (None, x_test)[:1 + (x_test is not None)])
 
   def _limit_error(self, number: int, since: float) -> float:
     """Distance of the trajectory from its limit, where that is known."""
@@ -390,6 +386,23 @@ class _Columns:
         solver.solution(end)[0] - self._limit(number)))) / self._scale
 
 
+def integrals(solver: VolterraSolver, evaluator: KernelEvaluator,
+              stop: float = np.inf) -> list[tuple[float, Measure]]:
+  """Integrals up to ends of panels, on which errors of kernels are measured.
+
+  Args:
+    solver: what solutions are of.
+    evaluator: of the kernel.
+    stop: where the last of them ends, or before.
+  """
+  panels = int(np.searchsorted(solver.ends, min(stop, solver.ends[-1])))
+  # Kernels of images are expensive.
+  count = _INTEGRALS[length(evaluator.x_train) > _FEW] if evaluator.vectors else 1
+  some = np.linspace(0, panels, count + 1).astype(int)
+  return [(solver.ends[panel], most(solver.moments(panel, 1)))
+          for panel in np.unique(some)[1:]]
+
+
 def time_error(solver: VolterraSolver, tau: np.ndarray, scale: float) -> float:
   """Error of interpolation in time, at most that of the worst panel.
 
@@ -399,6 +412,6 @@ def time_error(solver: VolterraSolver, tau: np.ndarray, scale: float) -> float:
   inside = np.sort(tau[(tau > solver.ends[0]) & (tau <= solver.ends[-1])])
   if not inside.size:
     return 0.
-  some = inside[np.linspace(0, len(inside) - 1, 2 * _CHECKS).astype(int)]
+  some = inside[np.linspace(0, len(inside) - 1, _TIMES).astype(int)]
   defect = np.max(np.abs(solver.defect(some))) / scale
   return float(np.minimum(defect, np.max(solver.errors)))
