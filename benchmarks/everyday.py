@@ -16,11 +16,15 @@ means are relative to the root mean square of the targets. True ones, for up to
 100 samples, are against a direct solution of the equations that shares nothing
 with the package, `tests/reference.py`, at six of the times; it takes long, and
 is kept in `results/everyday_references.npz`. With `--finer` they are against
-the predictor's own means at a hundredth of the tolerance, at all times.
+the predictor's own means at a hundredth of the tolerance, at all times; these
+may have `--contradictions`, too, for which errors of kernels matter most.
 
     python benchmarks/everyday.py --references --part=0/2 --output=part.npz
     python benchmarks/everyday.py --once \
         --output=benchmarks/results/everyday.csv
+    python benchmarks/everyday.py --once --finer --contradictions \
+        --only='-2-(3|8)-(20|100|200)-0.0.*-1.5$' \
+        --output=benchmarks/results/everyday_contradictions.csv
 """
 
 import csv
@@ -54,6 +58,10 @@ _ONCE = flags.DEFINE_bool(
 _FINER = flags.DEFINE_bool(
     'finer', False,
     'True errors are those against a hundredth of the tolerance.')
+_CONTRADICTIONS = flags.DEFINE_bool(
+    'contradictions', False,
+    'A quarter of the training inputs equals others, a quarter is opposite to '
+    'others, and targets are drawn at random.')
 _FLOAT32 = flags.DEFINE_bool('float32', False, 'Predictions in float32.')
 _OUTPUT = flags.DEFINE_string('output', None, 'File to write.')
 
@@ -92,6 +100,11 @@ class Problem(NamedTuple):
     x = (rng.uniform(-np.pi, np.pi, (self.n + _TESTS, d)) if d < 4 else
          rng.normal(size=(self.n + _TESTS, d)))
     y = np.sin(x.sum(1) / d**.5) + .1 * rng.normal(size=len(x))
+    if _CONTRADICTIONS.value:
+      copies = self.n // 2
+      x[:copies] = x[copies:2 * copies]
+      x[:copies // 2] *= -1
+      y = rng.normal(size=len(x))
     return x[:self.n], y[:self.n, None], x[self.n:]
 
   def times(self) -> tuple[float, np.ndarray]:

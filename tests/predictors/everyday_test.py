@@ -250,16 +250,15 @@ class FitsTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, 'must be positive and finite'):
       predict_fn(t=1., x_test=z, get='ndk')
 
-  @parameterized.parameters(
-      ('relu', 1., 60, 3), ('relu', .05, 100, 3), ('erf', 1., 100, 3),
-      ('erf', .05, 100, 8))
-  def test_estimate_of_contradicting_targets(self, phi, bias, n, d):
+  @parameterized.parameters((6, 'relu', 1., 60), (6, 'relu', 1., 100),
+                            (13, 'relu', .05, 100), (9, 'erf', .05, 200))
+  def test_estimate_of_contradicting_targets(self, seed, phi, bias, n):
     # Of equal and opposite inputs: what one of them makes of errors of kernels,
     # at one of many times, is not that of others.
-    rng = np.random.default_rng(6)
-    x, z = rng.normal(size=(n // 2, d)), rng.normal(size=(20, d))
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n // 2, 3))
     x = np.concatenate([x, x[:n // 4], -x[n // 4:]])
-    y = rng.normal(size=(len(x), 1))
+    y, z = rng.normal(size=(n, 1)), rng.normal(size=(20, 3))
     t = np.geomspace(1e-3, 200., 30) * y.size
     means, errors = [], []
     for rtol in (RTOL, 1e-2 * RTOL):

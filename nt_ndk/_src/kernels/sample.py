@@ -25,8 +25,8 @@ _PAIRS, _FEW_PAIRS = (96, 1000, 256), (32, 64, 40)
 # rows that these have at least. Of few training samples they are many: an error
 # may be that of a single test input.
 _ENTRIES, _FEW_ENTRIES, _FEWEST_ROWS = 800, 40, 2
-# Entries of kernels of vectors on which errors are measured, in how many rows at
-# least and at most; of few samples of half of them, whatever rows these are.
+# Entries of kernels of vectors on which errors are measured, and rows that these
+# have at least and at most; of few samples half of them, in any number of rows.
 _CHECKED, _CHECKED_ROWS = 12000, (8, 24)
 # Pairs of times that pairs of samples tell apart, as a part of their number.
 _FULL = .75
@@ -169,8 +169,8 @@ class Training:
       kinds = extremes(visible(test[0]), visible(take(self.evaluator.x_train,
                                                       self.samples)))
     # In turns, each once.
-    turns = np.concatenate([rng.permutation(len(samples))[None, :kinds.shape[1]],
-                            kinds]).T.ravel()
+    anyone = rng.permutation(len(samples))[:kinds.shape[1]]
+    turns = np.concatenate([anyone[None], kinds]).T.ravel()
     _, first = np.unique(turns, return_index=True)
     some = samples[turns[np.sort(first)][:count or self.count]]
     if test is not None:

@@ -183,9 +183,9 @@ class Tangents:
     """
     signs = np.random.RandomState(0).choice([-1., 1.], len(self._directions))
     mixture = self._along(signs @ self._directions)
-    seen = integrals(residual, self.problem.evaluator)
+    along = integrals(residual, self.problem.evaluator)
     return self._largest(
-        self._compressed.defect(mixture, signs, seen, inputs)
+        self._compressed.defect(mixture, signs, along, inputs)
         for inputs in (None, test)[:1 + (test is not None)])
 
   def _largest(self, defects: Iterable[float]) -> float:
@@ -225,8 +225,9 @@ class Tangents:
     problem.stats['derivative_rank'] = self._compressed.rank
     inputs = (None, x_test)[:1 + (x_test is not None)]
     for part in (part for group in self._groups for part in group.parts):
+      along = integrals(part, problem.evaluator)
       kernels = max(kernels, self._largest(
-          problem.defect(integrals(part, problem.evaluator), x, kwargs) for x in inputs))
+          problem.defect(along, x, kwargs) for x in inputs))
       self.error = max(self.error, kernels + part.tolerance + time_error(
           part, tau, self._trajectory.scale))
       if np.any(tau > part.ends[-1] * _AT_END):

@@ -32,9 +32,9 @@ _SAFETY = 4.
 BETWEEN = 2.
 # Times at which errors of interpolation are measured.
 _TIMES = 6
-# Integrals on which those of kernels are measured, of up to so many samples and
-# of more: they may be large for a tenth of the panels.
-_INTEGRALS, _FEW = (16, 10), 256
+# Integrals on which those of kernels are measured, of up to so many samples, of
+# more, and of images: they may be large for a tenth of the panels.
+_INTEGRALS, _FEW, _OF_IMAGES = (16, 10), 256, 4
 
 
 class Trajectory:
@@ -396,8 +396,9 @@ def integrals(solver: VolterraSolver, evaluator: KernelEvaluator,
     stop: where the last of them ends, or before.
   """
   panels = int(np.searchsorted(solver.ends, min(stop, solver.ends[-1])))
-  # Kernels of images are expensive.
-  count = _INTEGRALS[length(evaluator.x_train) > _FEW] if evaluator.vectors else 1
+  count = _OF_IMAGES  # Their kernels are expensive.
+  if evaluator.vectors:
+    count = _INTEGRALS[length(evaluator.x_train) > _FEW]
   some = np.linspace(0, panels, count + 1).astype(int)
   return [(solver.ends[panel], most(solver.moments(panel, 1)))
           for panel in np.unique(some)[1:]]
