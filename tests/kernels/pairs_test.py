@@ -11,7 +11,7 @@ from nt_ndk._src.kernels import pairs
 
 
 def data(n=200, d=5):
-  """Inputs of which two are small and large, and two pairs special."""
+  """Inputs, a small and a large one, and pairs of nearly equal directions."""
   rng = np.random.default_rng(0)
   x = rng.normal(size=(n, d))
   x *= rng.uniform(.5, 2., size=(n, 1)) / np.linalg.norm(x, axis=1,
@@ -19,7 +19,9 @@ def data(n=200, d=5):
   x[17] *= 1e-2
   x[23] *= 1e2
   x[60] = 1.5 * x[50] + 1e-3
+  x[61:64] = 1.5 * x[51:54] + 1e-2
   x[90] = -.8 * x[80]
+  x[91:94] = -.8 * x[81:84] + 1e-2
   x[120] = x[110]
   return x
 
@@ -56,8 +58,8 @@ class PairsTest(parameterized.TestCase):
         np.concatenate(pairs.training_pairs(x, 1, np.random.RandomState(seed))),
         pairs.test_pairs(x, x, np.random.RandomState(seed))):
       chosen = {tuple(pair) for pair in chosen}
-      for pair in ((50, 60), (80, 90)):
-        self.assertTrue(chosen & {pair, pair[::-1]}, pair)
+      for i in (50, 51, 52, 53, 80, 81, 82, 83):
+        self.assertTrue(chosen & {(i, i + 10), (i + 10, i)}, i)
 
 
 if __name__ == '__main__':

@@ -250,7 +250,7 @@ class FitsTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, 'must be positive and finite'):
       predict_fn(t=1., x_test=z, get='ndk')
 
-  @parameterized.parameters((6, 'relu', 1., 60), (6, 'relu', 1., 100),
+  @parameterized.parameters((30, 'erf', .05, 60), (6, 'relu', 1., 100),
                             (13, 'relu', .05, 100), (9, 'erf', .05, 200))
   def test_estimate_of_contradicting_targets(self, seed, phi, bias, n):
     # Of equal and opposite inputs: what one of them makes of errors of kernels,
