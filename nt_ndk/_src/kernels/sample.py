@@ -25,8 +25,8 @@ _PAIRS, _FEW_PAIRS = (96, 1000, 256), (32, 64, 40)
 # rows that these have at least. Of few training samples they are many: an error
 # may be that of a single test input.
 _ENTRIES, _FEW_ENTRIES, _FEWEST_ROWS = 800, 40, 2
-# Entries of kernels of vectors on which errors are measured, and rows that these
-# have at least and at most; of few samples half of them, in any number of rows.
+# Entries of kernels of vectors on which errors are measured, and how many rows
+# these have, at least and at most; of few samples half of them, in any number.
 _CHECKED, _CHECKED_ROWS = 12000, (8, 24)
 # Pairs of times that pairs of samples tell apart, as a part of their number.
 _FULL = .75
