@@ -23,7 +23,7 @@ may have `--contradictions`, too, for which errors of kernels matter most.
     python benchmarks/everyday.py --once \
         --output=benchmarks/results/everyday.csv
     python benchmarks/everyday.py --once --finer --contradictions \
-        --only='-2-(3|8)-(20|100|200)-0.0.*-1.5$' \
+        --only='-2-(3|8)-(20|100|200)-0.01-.*-1.5$' \
         --output=benchmarks/results/everyday_contradictions.csv
 """
 
